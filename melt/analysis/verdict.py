@@ -1,0 +1,190 @@
+"""Raw data in, verdict out: every reason to trust a run less, and what the reasons make of it together."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from melt.analysis import events as ev
+from melt.analysis.endings import endings
+from melt.analysis.measured import measure
+from melt.analysis.slowed import slowed
+from melt.analysis.trace import (
+    BUSY_CPU,
+    ENGINE_CPU,
+    ENGINE_SWAP,
+    GAP_PERIODS,
+    PAGED_IN,
+    STOLEN_CPU,
+    Trace,
+    by_channel,
+    is_cap,
+)
+from melt.records import Reason, ReasonCode, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import pandas as pd
+
+    from melt.analysis.events import Asked, Window
+    from melt.analysis.warmup import Warmup
+    from melt.records import Event, SensorNote, Status
+
+SUSPENDED_S = 1e-3
+FOREIGN_LOAD = 0.10
+"""Share of one core that others may take, a hypervisor's guests included. Above it they cost an engine on all cores
+some per cent of its speed, the size of what melt wants to tell apart; below it lie the kernel's own threads,
+interrupts on behalf of the engine, a quiet desktop, and the 10 ms ticks in which the kernel counts."""
+
+MAKES: Mapping[ReasonCode, Literal["invalid", "partial"]] = MappingProxyType(
+    {
+        # not what was asked, or on a device in another state: the figures are not this cell's
+        ReasonCode.THROTTLED: "invalid",
+        ReasonCode.UNDER_VOLTAGE: "invalid",
+        ReasonCode.AFFINITY: "invalid",
+        ReasonCode.SUSPENDED: "invalid",
+        ReasonCode.REBOOTED: "invalid",
+        ReasonCode.OUTPUT_MISMATCH: "invalid",
+        # ended before its time
+        ReasonCode.CEILING: "invalid",
+        ReasonCode.TIMED_OUT: "invalid",
+        ReasonCode.AGENT_KILLED: "invalid",
+        ReasonCode.OUT_OF_MEMORY: "invalid",
+        ReasonCode.CRASHED: "invalid",
+        ReasonCode.LINK_LOST: "invalid",
+        # never began
+        ReasonCode.PRECHECK: "invalid",
+        ReasonCode.LOCKED: "invalid",
+        ReasonCode.REFUSED: "invalid",
+        # whole, and true of this device at that hour, but some figure is weaker than it looks
+        ReasonCode.SLOWED: "partial",
+        ReasonCode.NOT_STEADY: "partial",
+        ReasonCode.FOREIGN_LOAD: "partial",
+        ReasonCode.SWAP: "partial",
+        ReasonCode.SENSOR_GAP: "partial",
+        ReasonCode.CHARGER: "partial",
+        ReasonCode.CLOCK_BOUND: "partial",
+        ReasonCode.PIN: "partial",
+    }
+)
+"""What each reason makes of a run whose engine ended well."""
+
+
+def verdict(status: Status, reasons: Iterable[Reason]) -> Verdict:
+    """The worst of what the reasons make of a run; a run that failed or was skipped is invalid whatever they say."""
+    made = {MAKES[reason.code] for reason in reasons}
+    if status != "ok" or "invalid" in made:
+        return "invalid"
+    return "partial" if made else "valid"
+
+
+def judge(
+    events: Sequence[Event],
+    trace: pd.DataFrame,
+    sensors: Mapping[str, SensorNote],
+    asked: Asked,
+    *,
+    oom_evidence: str | None = None,
+) -> tuple[Reason, ...]:
+    """Every reason that the raw data gives, in the order of the closed list, one for each code.
+
+    `oom_evidence` is a sentence (a kernel log line) that says the kernel killed the engine for memory; without any,
+    and without the agent's count of such kills, a SIGKILL from elsewhere is a crash. In a sustained cell heat,
+    slowing and unsteadiness are the result and no reason.
+    """
+    channels = by_channel(trace, sensors)
+    measured = measure(events, asked)
+    window, landmarks = measured.window, measured.landmarks
+    found = [
+        *endings(landmarks, measured.completed, oom_evidence),
+        *_suspended(landmarks),
+        *_settings(landmarks),
+        *_swap(channels, measured.phases.measure),
+    ]
+    if window is not None:
+        found += [*_foreign_load(landmarks, channels, window), *_gaps(channels, window)]
+    if window is not None and asked.mode == "burst":
+        found += [*_throttled(channels, window), *slowed(measured.kept.seconds), *_not_steady(measured.warmup)]
+    order = list(ReasonCode)
+    first_of_code = {reason.code: reason for reason in reversed(found)}
+    return tuple(sorted(first_of_code.values(), key=lambda reason: order.index(reason.code)))
+
+
+def _not_steady(head: Warmup) -> Iterator[Reason]:
+    if head.capped:
+        detail = f"latency had not settled after {head.discarded} measured inferences, half of them all"
+        yield Reason(code=ReasonCode.NOT_STEADY, detail=detail)
+
+
+def _suspended(events: Sequence[Event]) -> Iterator[Reason]:
+    slept = ev.suspend_s(events)
+    if slept is not None and slept > SUSPENDED_S:
+        yield Reason(code=ReasonCode.SUSPENDED, detail=f"the device slept for {slept:.3g} s during the run")
+
+
+def _settings(events: Sequence[Event]) -> Iterator[Reason]:
+    """What the agent was to set (cores, files of the system) and could not, or could not put back."""
+    for event in events:
+        if event.ev == "agent.affinity" and event.get("ok") is False:
+            detail = f"asked for the cores {event.get('asked')}, the engine ran on {event.get('got')}"
+            yield Reason(code=ReasonCode.AFFINITY, detail=detail)
+        elif event.ev in ("agent.set", "agent.restore") and event.get("ok") is False:
+            what = "was to be held at" if event.ev == "agent.set" else "could not be put back to"
+            said = event.get("error") or f"it is '{event.get('got')}'"
+            yield Reason(code=ReasonCode.PIN, detail=f"{event.get('path')} {what} '{event.get('asked')}': {said}")
+
+
+def _swap(channels: Trace, window: Window | None) -> Iterator[Reason]:
+    engine = channels[ENGINE_SWAP]
+    if len(engine) and (grown := float(engine.v.max() - engine.v[0])) > 0:
+        yield Reason(code=ReasonCode.SWAP, detail=f"{grown / 2**20:.1f} MiB of the engine went to swap")
+    pages = channels[PAGED_IN].within(window) if window else None
+    if pages is not None and len(pages) and (read := float(pages.v[-1] - pages.v[0])) > 0:
+        yield Reason(code=ReasonCode.SWAP, detail=f"{read:.0f} pages were read back from swap while measuring")
+
+
+def _foreign_load(events: Sequence[Event], channels: Trace, window: Window) -> Iterator[Reason]:
+    length_s = (window[1] - window[0]) * 1e-9
+    busy, engine = channels[BUSY_CPU].grown(window), channels[ENGINE_CPU].grown(window)
+    if busy is None or engine is None:
+        return
+    stolen = channels[STOLEN_CPU].grown(window) or 0.0
+    share = (busy - engine + stolen) / length_s - (ev.agent_cpu_share(events) or 0.0)
+    if share > FOREIGN_LOAD:
+        of_it = f", {stolen / length_s:.2f} of it other guests of the hypervisor" if stolen else ""
+        detail = f"others took {share:.2f} of one core while measuring (limit {FOREIGN_LOAD:.2f}){of_it}"
+        yield Reason(code=ReasonCode.FOREIGN_LOAD, detail=detail)
+
+
+def _gaps(channels: Trace, window: Window) -> Iterator[Reason]:
+    pauses = {
+        name: pause
+        for name, note in sorted(channels.notes.items())
+        if (pause := channels[name].longest_pause_s(window)) > GAP_PERIODS * note.period_s
+    }
+    if pauses:
+        worst = max(pauses, key=lambda name: pauses[name])
+        more = f", and {len(pauses) - 1} more channels paused" if len(pauses) > 1 else ""
+        yield Reason(
+            code=ReasonCode.SENSOR_GAP,
+            detail=f"{worst} gave no value for {pauses[worst]:.3g} s of the measurement "
+            f"(its period is {channels.notes[worst].period_s:g} s){more}",
+        )
+
+
+def _throttled(channels: Trace, window: Window) -> Iterator[Reason]:
+    """A cooling state above, or a cap beside, what it was when the trace began: before the engine warmed it."""
+    for name, series in channels.of("cooling").items():
+        inside = series.within(window).v
+        if inside.size and inside.max() > series.v[0]:
+            detail = f"cooling state {name} rose from {series.v[0]:.0f} to {inside.max():.0f}"
+            yield Reason(code=ReasonCode.THROTTLED, detail=detail)
+    for name, series in channels.of("clock").items():
+        inside = series.within(window).v
+        if is_cap(name) and np.any(inside != series.v[0]):
+            other = float(inside[inside != series.v[0]][0])
+            detail = f"the limit {name} moved from {series.v[0] / 1e6:.0f} to {other / 1e6:.0f} MHz"
+            yield Reason(code=ReasonCode.THROTTLED, detail=detail)

@@ -1,0 +1,96 @@
+"""The commands by name, and what becomes of an error: one sentence on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import melt
+from melt.cli import build, devices, doctor, model, report, run, show
+from melt.cli.console import err, plain
+from melt.errors import Interrupted, MeltError, ParseError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="How fast, how frugal and how hot is this model on that device?",
+    epilog="Example: **melt run workloads/demo.yaml**, then **melt report results/demo**",
+)
+app.command("run", epilog=run.EXAMPLE)(run.run)
+app.command("devices", epilog=devices.EXAMPLE)(devices.devices)
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
+app.command("show", epilog=show.EXAMPLE)(show.show)
+app.command("report", epilog=report.EXAMPLE)(report.report)
+app.command("build", epilog=build.EXAMPLE)(build.build)
+app.add_typer(model.app, name="model")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"melt {melt.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """How fast, how frugal and how hot is this model on that device?"""
+    del version
+
+
+def main() -> None:
+    """Runs the command line and exits with its code; no traceback reaches a person."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        code = app(standalone_mode=False)
+    except MeltError as error:
+        err.print(f"[bold red]melt:[/] {plain(str(error))}", soft_wrap=True)
+        if isinstance(error, ParseError) and error.raw:
+            err.print(f"the text that could not be read: {plain(repr(error.raw[:200]))}", soft_wrap=True)
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        err.print("melt: interrupted", soft_wrap=True)
+        code = Interrupted.exit_code
+    except typer.Exit as done:
+        code = done.exit_code
+    except BrokenPipeError:
+        # whoever read our output has had enough; there is nobody left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:  # noqa: BLE001 - the last resort: a bug of ours, told as one
+        code = _told(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _told(error: Exception) -> int:
+    """Tells an error that is not melt's own: click's are usage errors, anything else is our bug."""
+    message = getattr(error, "format_message", None)
+    if callable(message):
+        context = getattr(error, "ctx", None)
+        hint = f" (see '{context.command_path} --help')" if context is not None else ""
+        err.print(f"[bold red]melt:[/] {plain(message())}{hint}", soft_wrap=True)
+        return 2
+    if os.environ.get("MELT_TRACEBACK"):
+        raise error
+    err.print(
+        f"[bold red]melt:[/] this is a bug in melt: {type(error).__name__}: {plain(str(error))}; run again with "
+        "MELT_TRACEBACK=1 and send what it prints",
+        soft_wrap=True,
+    )
+    return 1
+
+
+def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,155 @@
+"""`melt run`: carries out a suite."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import typer
+from rich.live import Live
+from rich.table import Table as RichTable
+
+from melt.cli.console import err, out, plain, print_json, say
+from melt.cli.options import AsJson, LabFile
+from melt.cli.tables import print_table
+from melt.errors import UsageError
+from melt.files import load_lab, load_suite, parse_assignment
+from melt.lab import Plan, Progress, begin_session, carry_out_session, make_plan, resume_session
+from melt.report import summary_table, write_report
+from melt.store import read_runs
+
+EXAMPLE = "Example: **melt run workloads/demo.yaml local --set protocol.runs=5**"
+LAST = "last"
+
+
+def run(
+    suite: Annotated[str, typer.Argument(help="The suite's file, such as workloads/demo.yaml.", metavar="SUITE")],
+    devices: Annotated[
+        list[str] | None, typer.Argument(help="Devices of the lab; this computer is 'local'.", metavar="[DEVICE]...")
+    ] = None,
+    lab: LabFile = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", help="Go on with a session: its name, or 'last'.", metavar="SESSION")
+    ] = None,
+    results: Annotated[Path, typer.Option("--results", help="The folder for results.")] = Path("results"),
+    preset: Annotated[str | None, typer.Option("--preset", help="quick, default or paper.")] = None,
+    runs: Annotated[int | None, typer.Option("--runs", help="Runs of every cell.")] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE over what the files say.", metavar="KEY=VALUE")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Carry out a suite: every workload on every device, as jobs that the devices carry out by themselves.
+
+    What was measured is kept run by run; Ctrl-C ends the run under way, and --resume last goes on.
+    """
+    plan = make_plan(*load_suite(suite), load_lab(lab), tuple(devices or ()), _assignments(assign, preset, runs))
+    if dry_run:
+        _print_plan(plan, as_json=as_json)
+        return
+    cancelled = threading.Event()
+    if resume is None:
+        session = begin_session(plan, results)
+    else:
+        session = resume_session(plan, results, None if resume == LAST else resume)
+    with _Display() as display:
+        outcome = carry_out_session(
+            session, plan, load_lab(lab), say=display.say, on_progress=display.tell, cancelled=cancelled
+        )
+    found, unreadable = read_runs(session.path)
+    folder = session.path.parent / "report"
+    if as_json:
+        print_json(
+            {
+                "session": str(session.path),
+                "runs": [r.record.model_dump(mode="json", by_alias=True) for r in found],
+                "unreachable": outcome.unreachable,
+                "refusing": outcome.refusing,
+                "exit_code": outcome.exit_code,
+            }
+        )
+    elif found:
+        print_table(summary_table(found))
+        report = write_report(found, unreadable, folder, plan.suite.name)
+        out.print(f"report: {plain(report.folder / 'report.md')}", soft_wrap=True)
+        out.print(f"raw data: {plain(session.path)}", soft_wrap=True)
+    if outcome.interrupted:
+        say(f"interrupted; go on with: melt run {suite} {' '.join(devices or ())} --resume {session.path.name}")
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
+def _assignments(assign: list[str] | None, preset: str | None, runs: int | None) -> dict[str, Any]:
+    values = dict(map(parse_assignment, assign or ()))
+    if preset is not None:
+        values["protocol.preset"] = preset
+    if runs is not None:
+        values["protocol.runs"] = runs
+    for key in values:
+        if key != "cpus" and "." not in key:
+            raise UsageError(f"--set {key}=…: a key has a group, such as params.threads or protocol.runs")
+    return values
+
+
+def _print_plan(plan: Plan, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "suite": plan.suite.name,
+                "cells": [cell.record.model_dump(mode="json", by_alias=True) for cell in plan.cells],
+                "order": [slot.model_dump() for slot in plan.order],
+            }
+        )
+        return
+    table = RichTable(title=f"{plain(plan.suite.name)}: {len(plan.order)} runs")
+    for heading in ("device", "cell", "engine", "runs", "min s", "params"):
+        table.add_column(heading)
+    for cell in plan.cells:
+        params = [f"{k.removeprefix('params.')}={v.value}" for k, v in cell.resolved.items() if k.startswith("params.")]
+        table.add_row(
+            plain(cell.device),
+            plain(cell.id),
+            plain(cell.workload.engine),
+            str(cell.setting("protocol.runs")),
+            f"{cell.setting('protocol.min_s'):g}",
+            plain(", ".join(params)),
+        )
+    out.print(table)
+
+
+class _Display:
+    """One line for each device on a terminal, replaced as the session goes on; plain sentences anywhere else."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, Progress] = {}
+        self._lock = threading.Lock()
+        self._live = Live(console=err, transient=True, auto_refresh=False) if err.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, sentence: str) -> None:
+        say(sentence)
+
+    def tell(self, progress: Progress) -> None:
+        with self._lock:
+            before = self._lines.get(progress.device)
+            self._lines[progress.device] = progress
+            if self._live is not None:
+                self._live.update("\n".join(map(_line, self._lines.values())), refresh=True)
+            elif progress.step == "done" and (before is None or before.done != progress.done):
+                say(_line(progress))
+
+
+def _line(progress: Progress) -> str:
+    left = f"about {progress.left_s:.0f} s left" if progress.left_s else "nearly there"
+    doing = "" if progress.step == "done" else f", {progress.step} {plain(progress.cell)}"
+    return f"{plain(progress.device)}: {progress.done} of {progress.total} runs done{doing}, {left}"

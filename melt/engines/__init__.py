@@ -1,0 +1,29 @@
+"""How an inference runtime is delivered, started and understood: the seam, and one file for each runtime."""
+
+from collections.abc import Callable, Mapping
+
+from melt.engines.base import Command, Engine, InputShape, OutputCheck, Prepared, Request, StopRules
+from melt.engines.onnxruntime import OnnxRuntime
+from melt.errors import UsageError, nearest
+
+ENGINES: Mapping[str, Callable[[], Engine]] = {"onnxruntime": OnnxRuntime}
+
+
+def engine_named(name: str) -> Engine:
+    """A fresh engine of that name. Raises UsageError with the nearest one."""
+    if name not in ENGINES:
+        raise UsageError(f"engine '{name}' is not known: {nearest(name, ENGINES)}")
+    return ENGINES[name]()
+
+
+__all__ = [
+    "ENGINES",
+    "Command",
+    "Engine",
+    "InputShape",
+    "OutputCheck",
+    "Prepared",
+    "Request",
+    "StopRules",
+    "engine_named",
+]

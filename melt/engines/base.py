@@ -1,0 +1,97 @@
+"""The engine seam: three verbs. An engine never sees a device; it gets and gives plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StopRules:
+    """Warm up until both of the first two hold, then measure until both of the last two hold."""
+
+    warmup_s: float
+    warmup_n: int
+    min_s: float
+    min_n: int
+
+
+@dataclass(frozen=True)
+class InputShape:
+    """What a person says of one input: its shape where the model leaves it open, and the seed of its values."""
+
+    shape: tuple[int, ...] | None = None
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be run. `library` is a path on the device that replaces the library melt would deliver."""
+
+    name: str
+    """The workload's name, for messages."""
+    model: Path
+    machine: str
+    params: Mapping[str, Any]
+    inputs: Mapping[str, InputShape]
+    stop: StopRules
+    library: str | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What goes to the device, and what is known of it here.
+
+    `files` maps a role to a file of this computer; `program` is the native program that runs it. `params` are all the
+    parameters as they will be used; `identity` is what two comparable runs share.
+    """
+
+    request: Request
+    program: str
+    files: Mapping[str, Path]
+    params: Mapping[str, Any]
+    synthetic: bool
+    identity: Mapping[str, Any]
+    detail: Any = None
+    """The engine's own; nobody else reads it."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """The engine's command line on the device."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OutputCheck:
+    """The outputs of one run beside those of the same model and input on this computer."""
+
+    sha256: str | None
+    max_abs_diff: float | None
+    agrees: bool | None
+    detail: str
+    """What was compared and how closely, or why it was not."""
+
+
+class Engine(Protocol):
+    """An inference runtime."""
+
+    name: str
+
+    def prepare(self, request: Request) -> Prepared:
+        """Checks model, inputs and parameters, and gathers the files.
+
+        Raises UsageError for what the person can correct, Unsupported for what this machine or engine cannot do.
+        """
+
+    def command(self, prepared: Prepared, place: Callable[[str], str], job_dir: str) -> Command:
+        """The command line; `place` tells where the file of a role (or of the role `program`) is on the device."""
+
+    def check(self, prepared: Prepared, output: Path) -> OutputCheck:
+        """Compares what a run wrote with this computer's own result on the same input."""

@@ -1,0 +1,261 @@
+"""ONNX Runtime, through melt's own C runner and the library of the installed wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import platform
+import urllib.parse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError
+
+from melt.engines.base import Command, InputShape, OutputCheck, Prepared, Request
+from melt.errors import Unsupported, UsageError, nearest
+from melt.places import cache_dir
+from melt.records import Strict
+
+_MAX_INPUT_BYTES = 1 << 30
+_TOLERANCE = 1e-3
+"""Largest difference that still agrees, as a share of the largest output: float kernels sum in other orders."""
+_TYPES: Mapping[str, str] = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+
+Array = npt.NDArray[Any]
+
+
+class OnnxParams(Strict):
+    """`params` of a workload for this engine."""
+
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    inter_threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    spin: bool = True
+    graph_level: Literal["disable", "basic", "extended", "all"] = "all"
+    provider: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")] = "cpu"
+    provider_options: Mapping[Annotated[str, Field(pattern=r"^[^=\s]{1,128}$")], str] = Field(default_factory=dict)
+
+
+class OnnxRuntime:
+    """Runs ONNX models; keeps this computer's reference outputs for as long as it lives."""
+
+    name = "onnxruntime"
+
+    def __init__(self) -> None:
+        self._references: dict[str, dict[str, Array]] = {}
+
+    def prepare(self, request: Request) -> Prepared:
+        params = _params(request)
+        session = _open(request.model)
+        arrays = _inputs(request, session)
+        meta = session.get_modelmeta()
+        files = {"model": request.model}
+        files.update({f"input.{name}": _stored(array) for name, array in arrays.items()})
+        if request.library is None:
+            files["library"] = _library(request)
+        identity = {
+            "model_sha256": _digest(request.model.read_bytes()),
+            "inputs_sha256": _digest(
+                b"".join(f"{n} {a.dtype} {a.shape}".encode() + a.tobytes() for n, a in arrays.items())
+            ),
+            **{key: value for key, value in params.model_dump().items() if key != "provider_options"},
+            "provider_options": dict(sorted(params.provider_options.items())),
+        }
+        return Prepared(
+            request=request,
+            program="ort_runner",
+            files=files,
+            params=params.model_dump(),
+            synthetic=meta.custom_metadata_map.get("melt.synthetic") == "true",
+            identity=identity,
+            detail=arrays,
+        )
+
+    def command(self, prepared: Prepared, place: Callable[[str], str], job_dir: str) -> Command:
+        params, stop = prepared.params, prepared.request.stop
+        argv = [place("program"), "--lib", prepared.request.library or place("library"), "--model", place("model")]
+        argv += ["--events", f"{job_dir}/events.jsonl", "--output", f"{job_dir}/output.bin"]
+        argv += ["--threads", str(params["threads"]), "--inter-threads", str(params["inter_threads"])]
+        argv += ["--spin", "1" if params["spin"] else "0", "--graph-level", params["graph_level"]]
+        argv += ["--provider", params["provider"]]
+        for key, value in params["provider_options"].items():
+            argv += ["--provider-option", f"{key}={value}"]
+        for name, array in prepared.detail.items():
+            dims = "x".join(map(str, array.shape)) or "-"
+            argv += ["--input", name, array.dtype.name, dims, place(f"input.{name}")]
+        argv += ["--warmup-n", str(stop.warmup_n), "--warmup-s", str(stop.warmup_s)]
+        argv += ["--min-n", str(stop.min_n), "--min-s", str(stop.min_s)]
+        return Command(tuple(argv))
+
+    def check(self, prepared: Prepared, output: Path) -> OutputCheck:
+        if not output.exists():
+            return OutputCheck(None, None, None, "the run left no outputs")
+        data = output.read_bytes()
+        try:
+            got = read_outputs(data)
+        except ValueError as error:
+            return OutputCheck(_digest(data), None, None, f"the outputs cannot be read: {error}")
+        key = str(sorted(prepared.identity.items()))
+        if key not in self._references:
+            self._references[key] = _reference(prepared)
+        return _compare(got, self._references[key], _digest(data))
+
+
+def _params(request: Request) -> OnnxParams:
+    try:
+        return OnnxParams.model_validate(dict(request.params))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            hint = nearest(key, OnnxParams.model_fields)
+            raise UsageError(
+                f"workload '{request.name}': engine onnxruntime has no parameter '{key}': {hint}"
+            ) from None
+        raise UsageError(
+            f"workload '{request.name}': params.{key}: {problem['msg']} (it is {problem['input']!r})"
+        ) from None
+
+
+def _runtime() -> Any:
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise UsageError("engine onnxruntime needs the package of that name: pip install 'melt[onnx]'")
+    import onnxruntime  # noqa: PLC0415 - an optional extra
+
+    return onnxruntime
+
+
+def _open(model: Path) -> Any:
+    """The model in this computer's ONNX Runtime: the check that it is one, and the reference for its outputs."""
+    ort = _runtime()
+    if not model.is_file():
+        raise UsageError(f"model {model} does not exist: correct 'path' in the workload")
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    try:
+        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - the binding raises a different class for each kind of bad file
+        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise UsageError(f"{model} is not a model that ONNX Runtime can load: {first}") from None
+
+
+def _inputs(request: Request, session: Any) -> dict[str, Array]:
+    """Seeded values for every input, in the shape that the model or the workload says."""
+    wanted = {i.name: i for i in session.get_inputs()}
+    for name in request.inputs:
+        if name not in wanted:
+            raise UsageError(f"workload '{request.name}': the model has no input '{name}': {nearest(name, wanted)}")
+    return {name: _values(request.name, node, request.inputs.get(name, InputShape())) for name, node in wanted.items()}
+
+
+def _values(workload: str, node: Any, asked: InputShape) -> Array:
+    dims = [d if isinstance(d, int) and d > 0 else None for d in node.shape]
+    shown = "x".join("?" if d is None else str(d) for d in dims) or "scalar"
+    shape = asked.shape if asked.shape is not None else tuple(d for d in dims if d is not None)
+    fits = len(shape) == len(dims) and all(d is None or d == s for d, s in zip(dims, shape, strict=False))
+    if not fits:
+        said = (
+            f"the workload says {'x'.join(map(str, shape))}"
+            if asked.shape is not None
+            else "its open sizes (?) are not said"
+        )
+        raise UsageError(
+            f"workload '{workload}': input '{node.name}' of the model has shape {shown} and {said}: correct "
+            f"inputs.{node.name}.shape",
+        )
+    if node.type not in _TYPES:
+        raise Unsupported(
+            f"workload '{workload}': input '{node.name}' is a {node.type}, which melt cannot make values for"
+        )
+    dtype = np.dtype(_TYPES[node.type])
+    if int(np.prod(shape, dtype=np.float64)) * dtype.itemsize > _MAX_INPUT_BYTES:
+        raise UsageError(
+            f"workload '{workload}': input '{node.name}' would be larger than 1 GiB: choose a smaller shape"
+        )
+    random = np.random.default_rng(asked.seed)
+    if dtype.kind == "f":
+        return random.standard_normal(shape, dtype=np.float32).astype(dtype)
+    return random.integers(0, 2, shape).astype(dtype)  # 0 and 1 are valid tokens, masks and flags everywhere
+
+
+def _stored(array: Array) -> Path:
+    """The values as a raw little-endian file, kept in the cache by content."""
+    data = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    path = cache_dir() / "inputs" / _digest(data)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{id(array)}.new")
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    return path
+
+
+def _library(request: Request) -> Path:
+    if request.machine != platform.machine():
+        raise Unsupported(
+            f"melt has no ONNX Runtime library for {request.machine} yet: name one that is on the device in its "
+            "profile, engines.onnxruntime.library",
+        )
+    folder = Path(_runtime().__file__).parent / "capi"
+    found = sorted(folder.glob("libonnxruntime.so*"))
+    if not found:
+        raise Unsupported(f"{folder} has no libonnxruntime.so: install onnxruntime 1.20 or later")
+    return found[0]
+
+
+def _reference(prepared: Prepared) -> dict[str, Array]:
+    session = _open(prepared.request.model)
+    names = [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(names, prepared.detail), strict=True))
+
+
+def read_outputs(data: bytes) -> dict[str, Array]:
+    """The tensors of an output file: for each a line `NAME DTYPE DIMS BYTES`, then its bytes. Raises ValueError."""
+    out: dict[str, Array] = {}
+    at = 0
+    while at < len(data):
+        end = data.find(b"\n", at)
+        words = data[at:end].decode("ascii").split(" ") if end >= 0 else []
+        if len(words) != 4:  # noqa: PLR2004 - the four words of the line
+            raise ValueError("a tensor's line is broken")
+        name, dtype, dims, size = urllib.parse.unquote(words[0]), words[1], words[2], int(words[3])
+        raw = data[end + 1 : end + 1 + size]
+        if len(raw) != size:
+            raise ValueError(f"output '{name}' is cut")
+        shape = () if dims == "-" else tuple(int(d) for d in dims.split("x"))
+        out[name] = np.frombuffer(raw, dtype=np.dtype(dtype).newbyteorder("<")).reshape(shape)
+        at = end + 1 + size
+    return out
+
+
+def _compare(got: Mapping[str, Array], wanted: Mapping[str, Array], sha256: str) -> OutputCheck:
+    worst, worst_share = 0.0, 0.0
+    for name, reference in wanted.items():
+        if name not in got or got[name].shape != reference.shape:
+            return OutputCheck(sha256, None, False, f"output '{name}' is missing or of another shape")
+        ours, theirs = got[name].astype(np.float64), reference.astype(np.float64)
+        if not np.array_equal(np.isfinite(ours), np.isfinite(theirs)):
+            return OutputCheck(sha256, None, False, f"output '{name}' is not finite in the same places")
+        finite = np.isfinite(theirs)
+        difference = float(np.max(np.abs(ours[finite] - theirs[finite]), initial=0.0))
+        largest = float(np.max(np.abs(theirs[finite]), initial=0.0))
+        worst = max(worst, difference)
+        worst_share = max(worst_share, difference / largest if largest else difference)
+    detail = f"this computer's onnxruntime, CPU: {worst_share:.2g} of the largest value, {_TOLERANCE:g} allowed"
+    return OutputCheck(sha256, worst, worst_share <= _TOLERANCE, detail)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

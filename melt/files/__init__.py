@@ -1,0 +1,46 @@
+"""The files that people write: suites, workloads, labs and profiles, read strictly and explained kindly."""
+
+from melt.files.lab import Lab, LabDevice, load_lab
+from melt.files.profile import Profile, load_profile, profile_names
+from melt.files.reader import read_model
+from melt.files.settings import (
+    PRESETS,
+    Energy,
+    Limits,
+    Precheck,
+    Protocol,
+    Settings,
+    check_assignments,
+    flatten,
+    parse_assignment,
+    resolve,
+)
+from melt.files.suite import DeviceChoice, Suite, load_suite
+from melt.files.workload import InputSpec, ModelSource, Workload, load_workload
+
+__all__ = [
+    "PRESETS",
+    "DeviceChoice",
+    "Energy",
+    "InputSpec",
+    "Lab",
+    "LabDevice",
+    "Limits",
+    "ModelSource",
+    "Precheck",
+    "Profile",
+    "Protocol",
+    "Settings",
+    "Suite",
+    "Workload",
+    "check_assignments",
+    "flatten",
+    "load_lab",
+    "load_profile",
+    "load_suite",
+    "load_workload",
+    "parse_assignment",
+    "profile_names",
+    "read_model",
+    "resolve",
+]

@@ -1,0 +1,20 @@
+"""The job that a device carries out by itself: its plan, its life, and what it leaves."""
+
+from melt.job.job import JobStatus, collect, forget, start, status, stop, watch
+from melt.job.plan import JobPlan
+from melt.job.trace import ENGINE_SENSOR, notes, read_events, read_trace
+
+__all__ = [
+    "ENGINE_SENSOR",
+    "JobPlan",
+    "JobStatus",
+    "collect",
+    "forget",
+    "notes",
+    "read_events",
+    "read_trace",
+    "start",
+    "status",
+    "stop",
+    "watch",
+]

@@ -1,0 +1,158 @@
+"""A job's life seen from the host: start, watch, collect, forget. The device needs the host for none of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from melt.device.blobs import list_folder
+from melt.errors import DeviceError, Interrupted, ParseError, TransportError, TransportTimeout
+from melt.records import Strict
+from melt.transport import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from melt.device import Device
+    from melt.job.plan import JobPlan
+
+_LOCKED = 75
+_MAX_FILE_BYTES = 2 << 30
+_POLL_S = 0.5
+_SILENT_S = 15.0
+"""The watcher on the device says something every 2 s: this long without a word is a lost link."""
+_SLOWEST_BYTES_PER_S = 1 << 20
+_LEFT_ON_DEVICE = frozenset({"alive", "status.new", "undo.new"})
+
+
+class JobStatus(Strict):
+    """The one line that a job keeps of itself. `dead`: its agent is gone without having finished."""
+
+    state: str
+    phase: str = ""
+    run_id: str = ""
+    t: int = 0
+    boot_id: str = ""
+    agent_pid: int = 0
+    engine_pid: int = 0
+    exit: int | None = None
+    signal: int | None = None
+    why: str = ""
+    undone: bool = False
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("done", "dead")
+
+
+def start(device: Device, plan: JobPlan) -> None:
+    """Brings the plan and starts the job detached; doing so twice starts it once.
+
+    Raises DeviceError, with the code `locked` when another job holds the device.
+    """
+    folder = device.job_dir(plan.run_id)
+    made = device.run(["mkdir", "-p", folder])
+    if not made.ok:
+        raise DeviceError(f"{device.name}: {folder} cannot be made: {made.complaint}", code="read_only")
+    with tempfile.TemporaryDirectory(prefix="melt-") as temporary:
+        path = Path(temporary) / "plan"
+        path.write_text(plan.text(), encoding="ascii")
+        device.transport.push(path, f"{folder}/plan", deadline=Deadline.after(30))
+    done = device.run([device.agent, "start", folder])
+    if done.code == _LOCKED:
+        raise DeviceError(f"{device.name} is busy: {done.complaint}", code="locked")
+    if not done.ok:
+        raise DeviceError(f"{device.name}: the job did not start: {done.complaint}")
+
+
+def status(device: Device, run_id: str) -> JobStatus | None:
+    """What a job says of itself now; None when the device does not know it."""
+    path = f"{device.job_dir(run_id)}/status"
+    captured = device.probe([path]).get(path)
+    if captured is None or captured.error is not None:
+        return None
+    return _parse_status(captured.data)
+
+
+def watch(
+    device: Device,
+    run_id: str,
+    limit_s: float,
+    on_status: Callable[[JobStatus], None] = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> JobStatus:
+    """Waits until the job has ended, and tells its last status.
+
+    The agent ends the job by itself at its wall limit; `limit_s` is how long this waits before it gives up on hearing
+    of that. Raises TransportTimeout then, TransportError when the link is lost meanwhile, Interrupted once `cancelled`
+    says so; the job goes on in every case.
+    """
+    end = Deadline.after(limit_s)
+    process = device.transport.start([device.agent, "watch", device.job_dir(run_id)])
+    try:
+        heard, rest = time.monotonic(), b""
+        while True:
+            if cancelled():
+                raise Interrupted(f"{device.name}: interrupted while run {run_id} was under way")
+            end.check(f"{device.name}: job {run_id}")
+            try:
+                chunk = process.read(Deadline.after(_POLL_S))
+            except TransportTimeout:
+                if time.monotonic() - heard > _SILENT_S:
+                    raise TransportTimeout(
+                        f"{device.name}: the link is silent for {_SILENT_S:.0f} s: check it"
+                    ) from None
+                continue
+            if not chunk:
+                raise TransportError(f"{device.name}: the link was lost while job {run_id} was under way")
+            heard = time.monotonic()
+            *lines, rest = (rest + chunk).split(b"\n")
+            for now in map(_parse_status, filter(bytes.strip, lines)):
+                on_status(now)
+                if now.ended:
+                    return now
+    finally:
+        process.close()
+
+
+def collect(device: Device, run_id: str, folder: Path) -> None:
+    """Brings every file of an ended job into `folder`, complete or not at all. Raises DeviceError."""
+    source = device.job_dir(run_id)
+    listing = list_folder(device.transport, device.agent, source, Deadline.after(30))
+    for name, size in listing.sizes.items():
+        if name in _LEFT_ON_DEVICE:
+            continue
+        if "/" in name or name.startswith(".") or not name.isprintable():
+            raise DeviceError(f"{device.name}: job {run_id} holds a file with an odd name, {name!r}: look at {source}")
+        deadline = Deadline.after(30 + size / _SLOWEST_BYTES_PER_S)
+        device.transport.pull(f"{source}/{name}", folder / name, deadline=deadline, limit_bytes=_MAX_FILE_BYTES)
+        if (folder / name).stat().st_size != size:
+            raise DeviceError(f"{device.name}: {name} of job {run_id} did not arrive whole: call again")
+
+
+def stop(device: Device, run_id: str, limit_s: float = 10.0) -> None:
+    """Asks a job to end and waits until it has put the device's state back. Raises DeviceError when it does not."""
+    done = device.run([device.agent, "stop", device.job_dir(run_id), str(round(limit_s * 1000))], limit_s + 5)
+    if not done.ok:
+        raise DeviceError(f"{device.name}: {done.complaint}")
+
+
+def forget(device: Device, run_id: str) -> None:
+    """Removes an ended job from the device; its undo journal, if something could not be put back, stays there."""
+    folder = device.job_dir(run_id)
+    undo = f"{folder}/undo"
+    if device.probe([undo]):
+        return
+    with contextlib.suppress(TransportError):
+        device.run(["rm", "-rf", folder])
+
+
+def _parse_status(line: bytes) -> JobStatus:
+    try:
+        return JobStatus.model_validate(json.loads(line))
+    except ValueError as error:
+        raise ParseError(f"a job's status cannot be read: {error}", line) from None

@@ -1,0 +1,174 @@
+"""One device's part of a session, one run at a time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from melt.device import open_device
+from melt.engines import InputShape, Request, StopRules, engine_named
+from melt.errors import Interrupted, Unsupported
+from melt.files import load_profile
+from melt.job import forget, status
+from melt.run import Context, carry_out, finish, model_file
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from melt.device import Device
+    from melt.engines import Engine, Prepared
+    from melt.files import Lab
+    from melt.lab.plan import Cell, Plan
+    from melt.store import Pending, Session, Slot
+
+_OVERHEAD_S = 1.5
+"""What a run is expected to take beside its own windows, until there is one to go by."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is going on on one device, for a person; `left_s` is how long it is expected to go on there."""
+
+    device: str
+    cell: str
+    step: str
+    done: int
+    total: int
+    left_s: float
+
+
+class Worker:
+    """Carries out what a session has to do on one device."""
+
+    def __init__(
+        self,
+        session: Session,
+        plan: Plan,
+        lab: Lab,
+        name: str,
+        say: Callable[[str], None],
+        on_progress: Callable[[Progress], None],
+        cancelled: threading.Event,
+    ) -> None:
+        self.name = name
+        self._session = session
+        self._cells = {cell.id: cell for cell in plan.cells if cell.device == name}
+        self._spec = lab.device(name)
+        self._say = say
+        self._on_progress = on_progress
+        self._cancelled = cancelled
+        self._planned = [slot for slot in session.record.order if slot.device == name]
+        self._extra_s: list[float] = []
+        self._device: Device | None = None
+        self._engines: dict[str, Engine] = {}
+        self._prepared: dict[str, Prepared | Unsupported] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether the device was reached and every cell prepared."""
+        return self._device is not None
+
+    def open(self) -> None:
+        """Reaches the device and prepares every cell, so that what is wrong is told before the first run."""
+        device = open_device(self.name, self._spec, load_profile(self._spec.profile), self._say)
+        try:
+            for cell in self._cells.values():
+                engine = self._engines.setdefault(cell.workload.engine, engine_named(cell.workload.engine))
+                self._prepared[cell.id] = self._prepare(engine, device, cell)
+        except BaseException:
+            device.close()
+            raise
+        self._device = device
+
+    def close(self) -> None:
+        """Lets go of the device."""
+        if self._device is not None:
+            self._device.close()
+
+    def work(self) -> None:
+        """First what a melt that died left on the device, then what is still to do, in order."""
+        for pending in self._session.pending():
+            if pending.slot.device == self.name:
+                self._adopt(pending)
+        todo = [slot for slot in self._session.todo() if slot.device == self.name]
+        for position, slot in enumerate(todo):
+            if self._cancelled.is_set():
+                raise Interrupted(f"{self.name}: interrupted")
+            rest = todo[position:]
+            began = time.monotonic()
+            carry_out(self._context(slot, rest), slot, self._idle_s(slot))
+            self._extra_s.append(max(0.0, time.monotonic() - began - self._expected_s(slot)))
+            self._tell(slot, "done", rest[1:])
+
+    def _adopt(self, pending: Pending) -> None:
+        """Finishes a run whose job was given to the device before this melt was started."""
+        context = self._context(pending.slot, [])
+        known = any(run.record.run_id == pending.run_id for run in self._session.runs())
+        if known or status(context.device, pending.run_id) is None:
+            # stored already, or never begun: then its slot is still open
+            forget(context.device, pending.run_id)
+            self._session.settle(pending.run_id)
+            return
+        self._say(f"{self.name}: adopting run {pending.run_id} of {pending.slot.cell}")
+        finish(context, pending)
+
+    def _context(self, slot: Slot, rest: list[Slot]) -> Context:
+        if self._device is None:
+            raise Interrupted(f"{self.name}: the device is not open")
+        cell = self._cells[slot.cell]
+        return Context(
+            session=self._session,
+            device=self._device,
+            engine=self._engines[cell.workload.engine],
+            prepared=self._prepared[slot.cell],
+            cell=cell.record,
+            say=self._say,
+            on_step=lambda step: self._tell(slot, step, rest),
+            cancelled=self._cancelled.is_set,
+        )
+
+    def _prepare(self, engine: Engine, device: Device, cell: Cell) -> Prepared | Unsupported:
+        override = device.profile.engines.get(cell.workload.engine)
+        try:
+            return engine.prepare(
+                Request(
+                    name=cell.workload.name,
+                    model=model_file(cell.workload, cell.file, self._say),
+                    machine=device.machine,
+                    params={
+                        key.removeprefix("params."): value.value
+                        for key, value in cell.resolved.items()
+                        if key.startswith("params.")
+                    },
+                    inputs={n: InputShape(spec.shape, spec.seed) for n, spec in cell.workload.inputs.items()},
+                    stop=StopRules(
+                        warmup_s=cell.setting("protocol.warmup_s"),
+                        warmup_n=cell.setting("protocol.warmup_n"),
+                        min_s=cell.setting("protocol.min_s"),
+                        min_n=cell.setting("protocol.min_n"),
+                    ),
+                    library=override.library if override else None,
+                )
+            )
+        except Unsupported as error:
+            return error
+
+    def _idle_s(self, slot: Slot) -> float:
+        """The idle window: before the first run of each block, on a device whose power can be read."""
+        cell, device = self._cells[slot.cell], self._device
+        first = next(s for s in self._planned if s.block == slot.block)
+        quantities = {c.quantity for s in (device.sensors if device else ()) for c in s.channels}
+        wanted = cell.setting("energy.idle") == "per_block" and quantities & {"energy", "power"}
+        return float(cell.setting("protocol.idle_s")) if wanted and slot == first else 0.0
+
+    def _expected_s(self, slot: Slot) -> float:
+        cell = self._cells[slot.cell]
+        return float(cell.setting("protocol.warmup_s") + cell.setting("protocol.min_s")) + self._idle_s(slot)
+
+    def _tell(self, slot: Slot, step: str, rest: list[Slot]) -> None:
+        extra_s = sum(self._extra_s) / len(self._extra_s) if self._extra_s else _OVERHEAD_S
+        left_s = sum(self._expected_s(s) + extra_s for s in rest)
+        total = len(self._planned)
+        self._on_progress(Progress(self.name, slot.cell, step, total - len(rest), total, left_s))

@@ -1,0 +1,152 @@
+"""Compiles the small native programs that run on a device, once for each source text, target and compiler.
+
+A static program (the agent) is built by the system's compiler where it can, else by the ziglang wheel. A dynamic
+one (the ONNX Runtime runner: a static program cannot open a library) is built against this computer's glibc for this
+computer, and for glibc 2.28 by ziglang for any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from melt.errors import Unsupported, UsageError, nearest
+from melt.places import cache_dir, ondevice_sources
+
+MACHINES = ("x86_64", "aarch64")
+_OLDEST_GLIBC = "2.28"
+_BUILD_LIMIT_S = 600
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is compiled: its C files (a glob below melt/ondevice), how it is linked, and what for."""
+
+    name: str
+    sources: str
+    static: bool
+    flags: tuple[str, ...]
+    about: str
+
+
+PROGRAMS = {
+    "agent": Program(
+        "agent",
+        "agent/*.c",
+        static=True,
+        flags=("-pthread",),
+        about="samples sensors and watches the engine",
+    ),
+    "ort_runner": Program(
+        "ort_runner",
+        "ort_runner.c",
+        static=False,
+        flags=("-ldl",),
+        about="runs a model with ONNX Runtime",
+    ),
+}
+
+Say = Callable[[str], None]
+
+
+def host_machine() -> str:
+    """This computer's processor in the kernel's words: `x86_64` or `aarch64`."""
+    return platform.machine()
+
+
+def build(name: str, machine: str, *, here: bool = False, say: Say | None = None) -> Path:
+    """The program `name` for a `machine`, from the cache or compiled now; `here` when only this computer will run it.
+
+    Raises UsageError when there is no compiler or it fails, Unsupported for a machine melt has no programs for.
+    """
+    if name not in PROGRAMS:
+        raise UsageError(f"melt has no native program '{name}': {nearest(name, PROGRAMS)}")
+    if machine not in MACHINES:
+        raise Unsupported(f"melt's native programs exist for {' and '.join(MACHINES)}, not for '{machine}'")
+    program = PROGRAMS[name]
+    root = ondevice_sources()
+    sources = sorted(root.glob(program.sources))
+    failures: list[str] = []
+    for compiler in _compilers(program, machine, here=here):
+        argv = [*compiler, "-std=gnu11", "-O2", "-g0", "-Wall", "-Wextra", "-Wno-format-truncation"]
+        argv += ["-static"] if program.static else []
+        target = cache_dir() / "native" / _key(argv, program, sources, root) / name
+        if target.exists():
+            return target
+        if say:
+            say(f"compiling {name} for {machine} with {Path(compiler[0]).name}, once")
+        error = _compile(argv, program, sources, target)
+        if error is None:
+            return target
+        failures.append(error)
+    if failures:
+        raise UsageError(f"{name} for {machine} does not compile: {failures[-1]}")
+    wanted = "gcc and libc6-dev" if machine == host_machine() else f"gcc-{machine.replace('_', '-')}-linux-gnu"
+    raise UsageError(
+        f"no compiler can build {name} for {machine}: install {wanted}, or pip install 'melt[zig]'",
+    )
+
+
+def _compilers(program: Program, machine: str, *, here: bool) -> list[list[str]]:
+    """Compilers to try, best first."""
+    zig = [sys.executable, "-m", "ziglang", "cc"] if importlib.util.find_spec("ziglang") else None
+    libc = "musl" if program.static else f"gnu.{_OLDEST_GLIBC}"
+    with_zig = [[*zig, "-target", f"{machine}-linux-{libc}"]] if zig else []
+    native = ["cc", "gcc", "clang"] if machine == host_machine() else [f"{machine}-linux-gnu-gcc"]
+    system = [[found] for found in (shutil.which(c) for c in native) if found][:1]
+    # A dynamic program from the system's compiler needs the system's own glibc or a newer one.
+    return with_zig + system if not (program.static or here) else system + with_zig
+
+
+def _key(argv: list[str], program: Program, sources: list[Path], root: Path) -> str:
+    digest = hashlib.sha256()
+    for word in (*argv, *program.flags, _compiler_stamp(argv[0])):
+        digest.update(word.encode() + b"\0")
+    headers = sorted({*root.glob("*.h"), *(h for s in sources for h in s.parent.glob("*.h"))})
+    for path in (*sources, *headers):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _compiler_stamp(compiler: str) -> str:
+    """Tells one compiler binary from its successor without starting it: a warm start should cost no process."""
+    path = Path(compiler).resolve()
+    status = path.stat()
+    return f"{path.name} {status.st_size} {status.st_mtime_ns}"
+
+
+def _compile(argv: list[str], program: Program, sources: list[Path], target: Path) -> str | None:
+    """Compiles into `target` by way of a temporary name; the end of the compiler's words when it fails."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{program.name}-")
+    os.close(descriptor)
+    command = [*argv, *map(str, sources), "-o", temporary, *program.flags]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=_BUILD_LIMIT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if done.returncode == 0:
+            Path(temporary).chmod(0o755)
+            Path(temporary).replace(target)
+            return None
+        words = done.stderr.decode(errors="replace").strip().splitlines()
+        return words[-1] if words else f"{argv[0]} ended with {done.returncode}"
+    except subprocess.TimeoutExpired:
+        return f"{argv[0]} took longer than {_BUILD_LIMIT_S} s"
+    except OSError as error:
+        return str(error)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,108 @@
+/* melt's agent: carries out one job on the device by itself. The parts, each with one thing to do:
+ *
+ *   main.c      the verbs: start, watch, stop, probe, undo, version
+ *   plan.c      the job's `plan` file, one instruction a line
+ *   job.c       the job from lock to status: idle window, engine, limits, end
+ *   sampler.c   sensors at absolute deadlines into trace.csv
+ *   state.c     values set on the device and put back (the undo journal)
+ *   probe.c     reads files once, each with a time limit
+ *   text.c      escaping, JSON lines, files written whole
+ *
+ * Nothing is allocated without a bound, no shell is started, and every clock is CLOCK_MONOTONIC.
+ */
+#ifndef MELT_AGENT_H
+#define MELT_AGENT_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define MELT_AGENT_VERSION "1"
+
+enum { MAX_SENSORS = 256, MAX_WORDS = 512, MAX_SETS = 128, MAX_RAW = 16384, NAME_LEN = 65 };
+
+/* Exit codes of `start`, told apart by the host. */
+enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_LOCKED = 75 };
+
+typedef struct {
+    char name[NAME_LEN];
+    int64_t period_ns;
+    int64_t timeout_ns;
+    bool is_command, reopen;
+    char *path;   /* a file */
+    char **argv;  /* or a command, NULL-terminated */
+    bool has_ceiling;
+    double ceiling;
+} Sensor;
+
+typedef struct {
+    char *path, *value;
+} Setting;
+
+typedef struct {
+    char run_id[128];
+    char *lock_path;
+    int64_t wall_ns, idle_ns, memory_period_ns;
+    uint64_t memory_max_bytes; /* 0: no limit */
+    char *cpus;                /* "0,2-3" or NULL */
+    Sensor sensors[MAX_SENSORS];
+    int n_sensors;
+    Setting sets[MAX_SETS];
+    int n_sets;
+    char **engine; /* argv, NULL-terminated */
+    char **env;    /* K=V, NULL-terminated */
+} Plan;
+
+/* text.c */
+int64_t now_ns(void);
+int64_t clock_ns(int clock_id);
+void sleep_until_ns(int64_t deadline_ns);
+size_t escape_json(char *out, size_t room, const char *bytes, size_t n);
+void event(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void event_open(const char *job_dir);
+void event_sync(void);
+bool write_whole(const char *path, const char *text);
+ssize_t read_file(const char *path, char *buffer, size_t room);
+void boot_id(char out[64]);
+const char *error_word(int error_number);
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* plan.c: false after having said, on stderr, which line is wrong */
+bool plan_read(const char *path, Plan *plan);
+bool cpus_parse(const char *text, void *cpu_set);
+bool decode_word(char *word);
+size_t encode_word(char *out, size_t room, const char *word);
+
+/* sampler.c */
+typedef struct {
+    int64_t missed, samples;
+    int hung;
+} SamplerCounts;
+bool sampler_begin(const Plan *plan, const char *job_dir, int64_t start_ns);
+void sampler_watch(int64_t t_ns); /* called often: replaces a thread that hangs in a read */
+const char *sampler_ceiling(double *value);
+void sampler_row(const char *sensor, int64_t due_ns, int64_t t_ns, int64_t read_ns, const char *error,
+                 const char *raw, size_t n);
+SamplerCounts sampler_end(void);
+
+/* state.c */
+bool state_apply(const Plan *plan, const char *job_dir);
+bool state_restore(const char *job_dir);
+int state_restore_leftovers(const char *jobs_dir, const char *except_job);
+
+/* probe.c */
+int probe(int argc, char **argv);
+int list_folder(const char *path);
+
+/* job.c */
+int job_start(const char *job_dir);
+int job_watch(const char *job_dir);
+int job_stop(const char *job_dir, int64_t limit_ns);
+
+#endif

@@ -1,0 +1,34 @@
+/* The verbs of the agent. */
+#include "agent.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+static int undo(const char *lock_path, const char *jobs_dir) {
+    int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB)) {
+        say("%s: a job holds the device", lock_path);
+        return EXIT_LOCKED;
+    }
+    int left = state_restore_leftovers(jobs_dir, "");
+    if (left) say("%d undo journals could not be finished", left);
+    return left ? EXIT_FAILED : EXIT_FINE;
+}
+
+int main(int argc, char **argv) {
+    const char *verb = argc > 1 ? argv[1] : "";
+    if (!strcmp(verb, "version") && argc == 2) return printf("melt-agent %s\n", MELT_AGENT_VERSION) < 0;
+    if (!strcmp(verb, "start") && argc == 3) return job_start(argv[2]);
+    if (!strcmp(verb, "watch") && argc == 3) return job_watch(argv[2]);
+    if (!strcmp(verb, "stop") && argc == 4) return job_stop(argv[2], (int64_t)atoll(argv[3]) * 1000000);
+    if (!strcmp(verb, "undo") && argc == 4) return undo(argv[2], argv[3]);
+    if (!strcmp(verb, "probe")) return probe(argc - 2, argv + 2);
+    if (!strcmp(verb, "list") && argc == 3) return list_folder(argv[2]);
+    say("usage: melt-agent start JOB | watch JOB | stop JOB LIMIT_MS | undo LOCK JOBS | probe TIMEOUT_MS GLOB… | list FOLDER | version");
+    return EXIT_USAGE;
+}

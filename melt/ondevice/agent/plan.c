@@ -1,0 +1,206 @@
+/* The plan: one instruction a line, words separated by one space, each word percent-encoded where it holds a space,
+ * a percent sign, a line end or a byte outside printable ASCII. An unknown instruction is an error: half a plan is
+ * not carried out. */
+#include "agent.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAX_PLAN = 1 << 20 };
+
+static int hex(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    c = (char)tolower((unsigned char)c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Decodes in place; false on a broken escape or an encoded NUL, which no path or argument can hold. */
+bool decode_word(char *word) {
+    char *to = word;
+    for (char *from = word; *from; from++) {
+        if (*from != '%') {
+            *to++ = *from;
+            continue;
+        }
+        int high = from[1] ? hex(from[1]) : -1, low = high >= 0 && from[2] ? hex(from[2]) : -1;
+        if (high < 0 || low < 0 || (high == 0 && low == 0)) return false;
+        *to++ = (char)(high * 16 + low);
+        from += 2;
+    }
+    *to = '\0';
+    return true;
+}
+
+size_t encode_word(char *out, size_t room, const char *word) {
+    size_t used = 0;
+    for (; *word && used + 4 < room; word++) {
+        unsigned char c = (unsigned char)*word;
+        if (c > 0x20 && c < 0x7f && c != '%') out[used++] = (char)c;
+        else used += (size_t)sprintf(out + used, "%%%02x", c);
+    }
+    out[used] = '\0';
+    return used;
+}
+
+static bool number(const char *text, int64_t low, int64_t high, int64_t *out) {
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (errno || end == text || *end || value < low || value > high) return false;
+    *out = value;
+    return true;
+}
+
+static char **words_copy(char **words, int n) {
+    char **copy = calloc((size_t)n + 1, sizeof *copy);
+    for (int i = 0; copy && i < n; i++) copy[i] = strdup(words[i]);
+    return copy;
+}
+
+static Sensor *sensor_named(Plan *plan, const char *name) {
+    for (int i = 0; i < plan->n_sensors; i++)
+        if (!strcmp(plan->sensors[i].name, name)) return &plan->sensors[i];
+    return NULL;
+}
+
+/* sample NAME PERIOD_US TIMEOUT_MS file|reopen PATH   or   … command ARGV… */
+static bool parse_sample(Plan *plan, char **w, int n) {
+    if (n < 6 || plan->n_sensors == MAX_SENSORS || strlen(w[1]) >= NAME_LEN || sensor_named(plan, w[1])) return false;
+    Sensor *s = &plan->sensors[plan->n_sensors];
+    int64_t period_us, timeout_ms;
+    if (!number(w[2], 1000, 3600LL * 1000000, &period_us) || !number(w[3], 1, 600000, &timeout_ms)) return false;
+    strcpy(s->name, w[1]);
+    s->period_ns = period_us * 1000;
+    s->timeout_ns = timeout_ms * 1000000;
+    s->is_command = !strcmp(w[4], "command");
+    s->reopen = !strcmp(w[4], "reopen");
+    if (s->is_command) {
+        if (period_us < 200000) return false; /* a process a sample: never faster than every 200 ms */
+        s->argv = words_copy(w + 5, n - 5);
+    } else {
+        if (n != 6 || (!s->reopen && strcmp(w[4], "file"))) return false;
+        s->path = strdup(w[5]);
+    }
+    plan->n_sensors++;
+    return true;
+}
+
+static bool parse_line(Plan *plan, char **w, int n) {
+    int64_t value;
+    if (!strcmp(w[0], "melt-plan")) return n == 2 && !strcmp(w[1], "1");
+    if (!strcmp(w[0], "run_id")) {
+        if (n != 2 || strlen(w[1]) >= sizeof plan->run_id) return false;
+        for (const char *c = w[1]; *c; c++)
+            if (!isalnum((unsigned char)*c) && *c != '-' && *c != '_') return false;
+        strcpy(plan->run_id, w[1]);
+        return true;
+    }
+    if (!strcmp(w[0], "lock")) return n == 2 && (plan->lock_path = strdup(w[1]));
+    if (!strcmp(w[0], "wall_ms")) {
+        if (n != 2 || !number(w[1], 1, 7LL * 86400 * 1000, &value)) return false;
+        plan->wall_ns = value * 1000000;
+        return true;
+    }
+    if (!strcmp(w[0], "idle_ms")) {
+        if (n != 2 || !number(w[1], 0, 86400LL * 1000, &value)) return false;
+        plan->idle_ns = value * 1000000;
+        return true;
+    }
+    if (!strcmp(w[0], "memory_period_ms")) {
+        if (n != 2 || !number(w[1], 0, 60000, &value)) return false;
+        plan->memory_period_ns = value * 1000000;
+        return true;
+    }
+    if (!strcmp(w[0], "memory_max_bytes")) {
+        if (n != 2 || !number(w[1], 1, INT64_MAX, &value)) return false;
+        plan->memory_max_bytes = (uint64_t)value;
+        return true;
+    }
+    if (!strcmp(w[0], "cpus")) {
+        cpu_set_t set;
+        return n == 2 && cpus_parse(w[1], &set) && (plan->cpus = strdup(w[1]));
+    }
+    if (!strcmp(w[0], "sample")) return parse_sample(plan, w, n);
+    if (!strcmp(w[0], "ceiling")) {
+        Sensor *s = n == 3 ? sensor_named(plan, w[1]) : NULL;
+        char *end;
+        if (!s) return false;
+        s->ceiling = strtod(w[2], &end);
+        return s->has_ceiling = end != w[2] && !*end;
+    }
+    if (!strcmp(w[0], "set")) {
+        if (n != 3 || plan->n_sets == MAX_SETS || w[1][0] != '/') return false;
+        plan->sets[plan->n_sets++] = (Setting){strdup(w[1]), strdup(w[2])};
+        return true;
+    }
+    if (!strcmp(w[0], "env")) {
+        for (int i = 1; i < n; i++)
+            if (!strchr(w[i], '=')) return false;
+        return (plan->env = words_copy(w + 1, n - 1)) != NULL;
+    }
+    if (!strcmp(w[0], "engine")) return n >= 2 && (plan->engine = words_copy(w + 1, n - 1)) != NULL;
+    return false;
+}
+
+bool plan_read(const char *path, Plan *plan) {
+    memset(plan, 0, sizeof *plan);
+    plan->memory_period_ns = 100000000;
+    char *text = malloc(MAX_PLAN);
+    ssize_t n = text ? read_file(path, text, MAX_PLAN) : -1;
+    if (n < 0 || n >= MAX_PLAN - 1) {
+        say("plan: cannot read %s: %s", path, n < 0 ? strerror(errno) : "larger than 1 MiB");
+        free(text);
+        return false;
+    }
+    int line_number = 0;
+    bool fine = true;
+    for (char *rest = text, *line; fine && (line = strsep(&rest, "\n"));) {
+        line_number++;
+        char *words[MAX_WORDS];
+        int count = 0;
+        for (char *word; (word = strsep(&line, " "));) {
+            if (count == MAX_WORDS || !decode_word(word)) {
+                fine = false;
+                break;
+            }
+            words[count++] = word;
+        }
+        if (!fine || count == 0 || words[0][0] == '\0' || words[0][0] == '#') continue;
+        fine = parse_line(plan, words, count);
+    }
+    free(text);
+    if (!fine) say("plan: line %d is not understood", line_number);
+    else if (!plan->engine || !plan->lock_path || !plan->run_id[0] || !plan->wall_ns) {
+        say("plan: run_id, lock, wall_ms and engine are required");
+        fine = false;
+    }
+    return fine;
+}
+
+/* "0,2-3" into a cpu_set_t. */
+bool cpus_parse(const char *text, void *cpu_set) {
+    cpu_set_t *set = cpu_set;
+    CPU_ZERO(set);
+    while (*text) {
+        char *end;
+        long first = strtol(text, &end, 10), last = first;
+        if (end == text) return false;
+        if (*end == '-') {
+            text = end + 1;
+            last = strtol(text, &end, 10);
+            if (end == text) return false;
+        }
+        if (first < 0 || last < first || last >= CPU_SETSIZE) return false;
+        for (long cpu = first; cpu <= last; cpu++) CPU_SET((int)cpu, set);
+        if (*end != ',' && *end != '\0') return false;
+        text = *end ? end + 1 : end;
+    }
+    return CPU_COUNT(set) > 0;
+}

@@ -1,0 +1,164 @@
+/* Two questions to the file system, answered as JSON lines.
+ *
+ * list FOLDER : the free space of its file system, then name, size and time of every regular file in it.
+ * probe TIMEOUT_MS GLOB… : expands the globs and reads every file once, each with a time limit; one JSON line a file.
+ * A file that hangs costs its time limit and a thread, and nothing else. */
+#include "agent.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAX_PATHS = 4096, MAX_DATA = 65536 };
+
+static char *paths[MAX_PATHS];
+static int n_paths;
+
+static void add_path(const char *path) {
+    for (int i = 0; i < n_paths; i++)
+        if (!strcmp(paths[i], path)) return;
+    if (n_paths < MAX_PATHS) paths[n_paths++] = strdup(path);
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+
+/* Expands one component of the pattern at a time. glob(3) would do, but in a static program it drags in the user database. */
+static void expand(const char *done, const char *pattern) {
+    while (*pattern == '/') pattern++;
+    size_t length = strcspn(pattern, "/");
+    const char *rest = pattern + length;
+    char part[NAME_MAX + 1], path[PATH_MAX];
+    if (!length || length > NAME_MAX) return;
+    memcpy(part, pattern, length);
+    part[length] = '\0';
+    if (!strpbrk(part, "*?[")) {
+        struct stat status;
+        if (snprintf(path, sizeof path, "%s/%s", done, part) >= (int)sizeof path || stat(path, &status)) return;
+        if (*rest) expand(path, rest);
+        else add_path(path);
+        return;
+    }
+    struct dirent **entries;
+    int n = scandir(*done ? done : "/", &entries, NULL, by_name);
+    for (int i = 0; i < n; i++) {
+        const char *name = entries[i]->d_name;
+        if (name[0] != '.' && !fnmatch(part, name, 0) &&
+            snprintf(path, sizeof path, "%s/%s", done, name) < (int)sizeof path) {
+            if (*rest) expand(path, rest);
+            else add_path(path);
+        }
+        free(entries[i]);
+    }
+    if (n >= 0) free(entries);
+}
+
+typedef struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    char *path;
+    bool done;
+    int error;
+    ssize_t n;
+    char data[MAX_DATA + 1];
+} Read;
+
+static void *read_thread(void *argument) {
+    Read *r = argument;
+    int fd = open(r->path, O_RDONLY | O_CLOEXEC);
+    int error = fd < 0 ? errno : 0;
+    ssize_t used = 0;
+    while (fd >= 0 && used < MAX_DATA) {
+        ssize_t n = read(fd, r->data + used, (size_t)(MAX_DATA - used));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) error = errno;
+        if (n <= 0) break;
+        used += n;
+    }
+    if (fd >= 0) close(fd);
+    pthread_mutex_lock(&r->mutex);
+    r->n = used;
+    r->error = error;
+    r->done = true;
+    pthread_cond_signal(&r->changed);
+    pthread_mutex_unlock(&r->mutex);
+    return NULL;
+}
+
+static void print_read(const char *path, const Read *r, int64_t took_ns, const char *error) {
+    static char escaped[6 * MAX_DATA + 8];
+    char name[6 * 1024];
+    escape_json(name, sizeof name, path, strlen(path));
+    if (error) {
+        printf("{\"path\":\"%s\",\"ns\":%lld,\"error\":\"%s\"}\n", name, (long long)took_ns, error);
+        return;
+    }
+    escape_json(escaped, sizeof escaped, r->data, (size_t)r->n);
+    printf("{\"path\":\"%s\",\"ns\":%lld,\"data\":\"%s\"}\n", name, (long long)took_ns, escaped);
+}
+
+int probe(int argc, char **argv) {
+    int timeout_ms = argc > 1 ? atoi(argv[0]) : 0;
+    if (timeout_ms < 1 || timeout_ms > 60000) {
+        say("usage: melt-agent probe TIMEOUT_MS GLOB…");
+        return EXIT_USAGE;
+    }
+    for (int i = 1; i < argc; i++) {
+        struct stat status;
+        if (!stat(argv[i], &status)) add_path(argv[i]); /* a plain name, even one that looks like a pattern */
+        else expand("", argv[i]);
+    }
+    for (int i = 0; i < n_paths; i++) {
+        Read *r = calloc(1, sizeof *r); /* left to the thread where it hangs */
+        if (!r) return EXIT_FAILED;
+        pthread_condattr_t attributes;
+        pthread_condattr_init(&attributes);
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        pthread_mutex_init(&r->mutex, NULL);
+        pthread_cond_init(&r->changed, &attributes);
+        r->path = paths[i];
+        int64_t began = now_ns(), limit = began + (int64_t)timeout_ms * 1000000;
+        struct timespec until = {.tv_sec = limit / 1000000000, .tv_nsec = limit % 1000000000};
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, read_thread, r)) return EXIT_FAILED;
+        pthread_detach(thread);
+        pthread_mutex_lock(&r->mutex);
+        int waited = 0;
+        while (!r->done && waited != ETIMEDOUT) waited = pthread_cond_timedwait(&r->changed, &r->mutex, &until);
+        bool done = r->done;
+        pthread_mutex_unlock(&r->mutex);
+        int64_t took = now_ns() - began;
+        print_read(paths[i], r, took, !done ? "hangs" : r->error && !r->n ? error_word(r->error) : NULL);
+        if (done) free(r);
+    }
+    fflush(stdout);
+    return EXIT_FINE;
+}
+
+int list_folder(const char *path) {
+    struct statvfs space;
+    DIR *dir = opendir(path);
+    if (!dir || statvfs(path, &space)) {
+        say("%s: %s", path, strerror(errno));
+        return EXIT_FAILED;
+    }
+    printf("{\"free_bytes\":%llu}\n", (unsigned long long)space.f_bavail * space.f_frsize);
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        struct stat status;
+        char name[6 * NAME_MAX + 8];
+        if (fstatat(dirfd(dir), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) || !S_ISREG(status.st_mode)) continue;
+        escape_json(name, sizeof name, entry->d_name, strlen(entry->d_name));
+        printf("{\"name\":\"%s\",\"bytes\":%lld,\"mtime_ns\":%lld}\n", name, (long long)status.st_size,
+               (long long)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec);
+    }
+    closedir(dir);
+    return EXIT_FINE;
+}

@@ -1,0 +1,366 @@
+/* Sensors at absolute deadlines into trace.csv.
+ *
+ * One thread reads all files: twenty threads would cost more than the reading. A read can hang for ever (some boards'
+ * hwmon and thermal files do), so the job's main loop looks at how long the thread has been inside one read; when it is too
+ * long, that sensor is given up and a fresh thread goes on with the others. The stuck one ends by itself if it ever
+ * comes back. Commands have a thread each, for they are few and slow.
+ */
+#include "agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BUFFER = 1 << 18, THREAD_STACK = 256 * 1024 };
+
+typedef struct {
+    int fd;
+    int64_t due_ns;
+    bool given_up;
+} FileState;
+
+static const Plan *plan;
+static FileState files[MAX_SENSORS];
+static pthread_mutex_t trace_mutex = PTHREAD_MUTEX_INITIALIZER;
+static int trace_fd = -1;
+static char buffer[BUFFER];
+static size_t buffered;
+static int64_t flushed_ns;
+
+static atomic_int generation;          /* which file thread is the current one */
+static atomic_int reading = -1;        /* the sensor that it is inside of */
+static atomic_llong reading_since_ns;
+static atomic_bool stopping;
+static atomic_llong missed, samples;
+static atomic_int hung;
+static atomic_int ceiling_sensor = -1;
+static double ceiling_value;
+
+static void flush_locked(void) {
+    size_t done = 0;
+    while (done < buffered) {
+        ssize_t n = write(trace_fd, buffer + done, buffered - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) {
+            say("trace.csv: %s; %zu bytes of samples are lost", strerror(errno), buffered - done);
+            break;
+        }
+        done += (size_t)n;
+    }
+    buffered = 0;
+    flushed_ns = now_ns();
+}
+
+/* Writing decimal digits by hand halves the agent's cost: three numbers a row, a thousand rows a second. */
+static size_t put_number(char *out, int64_t value) {
+    char digits[24];
+    size_t n = 0, used = 0;
+    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    if (value < 0) out[used++] = '-';
+    do digits[n++] = (char)('0' + rest % 10);
+    while (rest /= 10);
+    while (n) out[used++] = digits[--n];
+    return used;
+}
+
+/* The text as read, on one line: a backslash before a backslash, \n for a line end, \xHH for what is not printable. */
+static size_t put_raw(char *out, const char *raw, size_t n) {
+    while (n && (raw[n - 1] == '\n' || raw[n - 1] == '\0')) n--;
+    size_t used = 0;
+    out[used++] = '"';
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)raw[i];
+        if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
+            out[used++] = (char)c;
+        } else if (c == '"') {
+            out[used++] = '"';
+            out[used++] = '"';
+        } else if (c == '\\') {
+            out[used++] = '\\';
+            out[used++] = '\\';
+        } else if (c == '\n') {
+            out[used++] = '\\';
+            out[used++] = 'n';
+        } else {
+            static const char digit[] = "0123456789abcdef";
+            out[used++] = '\\';
+            out[used++] = 'x';
+            out[used++] = digit[c >> 4];
+            out[used++] = digit[c & 15];
+        }
+    }
+    out[used++] = '"';
+    return used;
+}
+
+void sampler_row(const char *sensor, int64_t due_ns, int64_t t_ns, int64_t read_ns, const char *error,
+                 const char *raw, size_t n) {
+    size_t need = 4 * n + 256;
+    pthread_mutex_lock(&trace_mutex);
+    if (buffered + need > BUFFER) flush_locked();
+    char *out = buffer + buffered;
+    size_t used = put_number(out, due_ns);
+    out[used++] = ',';
+    used += put_number(out + used, t_ns);
+    out[used++] = ',';
+    used += put_number(out + used, read_ns);
+    out[used++] = ',';
+    size_t name = strlen(sensor);
+    memcpy(out + used, sensor, name);
+    used += name;
+    out[used++] = ',';
+    if (error) {
+        size_t length = strlen(error);
+        memcpy(out + used, error, length);
+        used += length;
+    }
+    out[used++] = ',';
+    if (!error) used += put_raw(out + used, raw, n);
+    out[used++] = '\n';
+    buffered += used;
+    pthread_mutex_unlock(&trace_mutex);
+    atomic_fetch_add(&samples, 1);
+}
+
+static void check_ceiling(int index, const char *raw) {
+    const Sensor *s = &plan->sensors[index];
+    if (!s->has_ceiling) return;
+    char *end;
+    double value = strtod(raw, &end);
+    if (end == raw || value < s->ceiling) return;
+    int none = -1;
+    if (atomic_load(&ceiling_sensor) < 0) {
+        ceiling_value = value;
+        atomic_compare_exchange_strong(&ceiling_sensor, &none, index);
+    }
+}
+
+const char *sampler_ceiling(double *value) {
+    int index = atomic_load(&ceiling_sensor);
+    if (index < 0) return NULL;
+    *value = ceiling_value;
+    return plan->sensors[index].name;
+}
+
+/* Reads one file; `mine` tells whether this thread is still the current one afterwards. */
+static void read_sensor(int index, int64_t due_ns, int my_generation) {
+    const Sensor *s = &plan->sensors[index];
+    FileState *f = &files[index];
+    char raw[MAX_RAW + 1];
+    int64_t began = now_ns();
+    atomic_store(&reading_since_ns, began);
+    atomic_store(&reading, index);
+    ssize_t n = -1;
+    int error = 0;
+    int fd = f->fd;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        if (fd < 0) fd = open(s->path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) {
+            error = errno;
+            break;
+        }
+        n = pread(fd, raw, MAX_RAW, 0);
+        if (n < 0 && errno == ESPIPE) n = read(fd, raw, MAX_RAW);
+        error = n < 0 ? errno : 0;
+        if (n >= 0 || f->fd < 0) break;
+        close(fd); /* a held file that fails may only be stale: open it anew once */
+        fd = -1;
+    }
+    if (atomic_load(&generation) != my_generation) { /* given up meanwhile: this thread is no longer wanted */
+        if (fd >= 0) close(fd);
+        return;
+    }
+    atomic_store(&reading, -1);
+    if (fd >= 0 && (s->reopen || n < 0)) {
+        close(fd);
+        fd = -1;
+    }
+    f->fd = fd;
+    int64_t ended = now_ns();
+    if (n < 0) {
+        sampler_row(s->name, due_ns, began, ended - began, error_word(error), NULL, 0);
+    } else {
+        raw[n] = '\0';
+        sampler_row(s->name, due_ns, began + (ended - began) / 2, ended - began, NULL, raw, (size_t)n);
+        check_ceiling(index, raw);
+    }
+}
+
+/* The next deadline on the sensor's own grid that is not yet past; those skipped are counted. */
+static int64_t next_due(int64_t due_ns, int64_t period_ns, int64_t t_ns) {
+    due_ns += period_ns;
+    if (due_ns < t_ns) {
+        int64_t late = (t_ns - due_ns) / period_ns;
+        if (late > 0) {
+            atomic_fetch_add(&missed, late);
+            due_ns += late * period_ns;
+        }
+    }
+    return due_ns;
+}
+
+static void *file_thread(void *argument) {
+    int my_generation = (int)(intptr_t)argument;
+    while (!atomic_load(&stopping) && atomic_load(&generation) == my_generation) {
+        int64_t soonest = INT64_MAX;
+        for (int i = 0; i < plan->n_sensors; i++)
+            if (!plan->sensors[i].is_command && !files[i].given_up && files[i].due_ns < soonest) soonest = files[i].due_ns;
+        if (soonest == INT64_MAX) break;
+        sleep_until_ns(soonest);
+        for (int i = 0; i < plan->n_sensors; i++) {
+            FileState *f = &files[i];
+            if (plan->sensors[i].is_command || f->given_up || f->due_ns > soonest) continue;
+            int64_t due = f->due_ns;
+            read_sensor(i, due, my_generation);
+            if (atomic_load(&generation) != my_generation) return NULL;
+            f->due_ns = next_due(due, plan->sensors[i].period_ns, now_ns());
+        }
+    }
+    return NULL;
+}
+
+/* Runs a command with a time limit; its output up to MAX_RAW, or a word for what went wrong. */
+static const char *run_command(const Sensor *s, char *raw, size_t *length) {
+    int out[2];
+    if (pipe2(out, O_CLOEXEC)) return "io";
+    int64_t limit = now_ns() + s->timeout_ns;
+    pid_t child = fork();
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        setpgid(0, 0);
+        sigset_t none;
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        int null = open("/dev/null", O_RDWR);
+        dup2(null, 0);
+        dup2(out[1], 1);
+        dup2(null, 2);
+        execvp(s->argv[0], s->argv);
+        _exit(127);
+    }
+    close(out[1]);
+    *length = 0;
+    const char *error = child < 0 ? "io" : NULL;
+    while (!error) {
+        int64_t left = limit - now_ns();
+        struct pollfd p = {.fd = out[0], .events = POLLIN};
+        int ready = left > 0 ? poll(&p, 1, (int)(left / 1000000) + 1) : 0;
+        if (ready < 0 && errno == EINTR) continue;
+        if (ready <= 0) {
+            error = "hangs";
+            break;
+        }
+        char dropped[512];
+        bool full = *length >= MAX_RAW;
+        ssize_t n = full ? read(out[0], dropped, sizeof dropped) : read(out[0], raw + *length, MAX_RAW - *length);
+        if (n <= 0) break;
+        if (!full) *length += (size_t)n;
+    }
+    close(out[0]);
+    if (child < 0) return error;
+    int status = 0;
+    while (!error && waitpid(child, &status, WNOHANG) == 0) { /* output closed, process still there */
+        if (now_ns() > limit) error = "hangs";
+        else usleep(1000);
+    }
+    if (error) {
+        kill(-child, SIGKILL);
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+        return error;
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127) return "missing";
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? NULL : "failed";
+}
+
+static void *command_thread(void *argument) {
+    int index = (int)(intptr_t)argument;
+    const Sensor *s = &plan->sensors[index];
+    int64_t due = files[index].due_ns;
+    char *raw = malloc(MAX_RAW + 1);
+    while (raw && !atomic_load(&stopping)) {
+        sleep_until_ns(due);
+        size_t n = 0;
+        int64_t began = now_ns();
+        const char *error = run_command(s, raw, &n);
+        int64_t took = now_ns() - began;
+        raw[n] = '\0';
+        if (atomic_load(&stopping)) break;
+        sampler_row(s->name, due, error ? began : began + took / 2, took, error, raw, n);
+        if (!error) check_ceiling(index, raw);
+        due = next_due(due, s->period_ns, now_ns());
+    }
+    free(raw);
+    return NULL;
+}
+
+static bool spawn(void *(*body)(void *), int argument) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, THREAD_STACK);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    bool fine = pthread_create(&thread, &attributes, body, (void *)(intptr_t)argument) == 0;
+    pthread_attr_destroy(&attributes);
+    return fine;
+}
+
+bool sampler_begin(const Plan *the_plan, const char *job_dir, int64_t start_ns) {
+    plan = the_plan;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/trace.csv", job_dir);
+    trace_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0644);
+    if (trace_fd < 0) return false;
+    static const char header[] = "due_ns,t_ns,read_ns,sensor,error,value\n";
+    if (write(trace_fd, header, sizeof header - 1) < 0) return false;
+    flushed_ns = now_ns();
+    bool any_file = false;
+    for (int i = 0; i < plan->n_sensors; i++) {
+        files[i] = (FileState){.fd = -1, .due_ns = start_ns};
+        any_file |= !plan->sensors[i].is_command;
+    }
+    for (int i = 0; i < plan->n_sensors; i++)
+        if (plan->sensors[i].is_command && !spawn(command_thread, i)) return false;
+    return !any_file || spawn(file_thread, atomic_load(&generation));
+}
+
+void sampler_watch(int64_t t_ns) {
+    int index = atomic_load(&reading);
+    if (index >= 0) {
+        int64_t since = atomic_load(&reading_since_ns);
+        if (t_ns - since > plan->sensors[index].timeout_ns && atomic_load(&reading) == index) {
+            files[index].given_up = true;
+            files[index].fd = -1; /* the stuck thread owns the descriptor now */
+            int next = atomic_fetch_add(&generation, 1) + 1;
+            atomic_store(&reading, -1);
+            atomic_fetch_add(&hung, 1);
+            sampler_row(plan->sensors[index].name, files[index].due_ns, since, t_ns - since, "hangs", NULL, 0);
+            event("agent.sensor", "\"sensor\":\"%s\",\"error\":\"hangs\"", plan->sensors[index].name);
+            for (int i = 0; i < plan->n_sensors; i++)
+                if (!plan->sensors[i].is_command && !files[i].given_up && files[i].due_ns < t_ns)
+                    files[i].due_ns = next_due(files[i].due_ns, plan->sensors[i].period_ns, t_ns);
+            spawn(file_thread, next);
+        }
+    }
+    pthread_mutex_lock(&trace_mutex);
+    if (buffered && t_ns - flushed_ns > 500000000) flush_locked();
+    pthread_mutex_unlock(&trace_mutex);
+}
+
+SamplerCounts sampler_end(void) {
+    atomic_store(&stopping, true);
+    pthread_mutex_lock(&trace_mutex);
+    flush_locked();
+    fsync(trace_fd);
+    pthread_mutex_unlock(&trace_mutex);
+    return (SamplerCounts){atomic_load(&missed), atomic_load(&samples), atomic_load(&hung)};
+}

@@ -1,0 +1,207 @@
+"""From what a job left in a folder to its record: raw files in order, metrics computed, verdict given."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import melt
+from melt.analysis.events import Asked, agent_cpu_share, last, mark, realtime_step_s, suspend_s
+from melt.analysis.metrics import metrics
+from melt.analysis.verdict import judge, verdict
+from melt.engines import OutputCheck
+from melt.errors import Unsupported
+from melt.job import ENGINE_SENSOR, notes, read_events, read_trace
+from melt.records import Clock, Fingerprint, Harness, Reason, ReasonCode, Resolved, RunRecord, Undo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+    from melt.engines import Prepared
+    from melt.job import JobStatus
+    from melt.records import Event, Fact, Status
+    from melt.run.run import Context
+    from melt.store import CellRecord, Pending
+
+_LOGS = {"stdout": "stdout.log", "stderr": "stderr.log", "status": "status.json"}
+_SOFT_FACTS = ("kernel", "os", "soc")
+
+
+def skipped(context: Context, pending: Pending, reason: Reason) -> RunRecord:
+    """The record of a run that did not take place."""
+    return _record(context, pending, "skipped", (reason,), boot_id=_text(context.device.fact("boot_id")))
+
+
+def from_folder(
+    context: Context, pending: Pending, status: JobStatus | None, folder: Path, found: Sequence[Reason]
+) -> RunRecord:
+    """The record of a job whose files lie in `folder`, which is put in order: logs renamed, the trace parsed.
+
+    `found` are reasons that the host knows and the raw data does not tell, such as a reboot.
+    """
+    sensors = (*context.device.sensors, ENGINE_SENSOR)
+    for old, new in _LOGS.items():
+        if (folder / old).exists():
+            (folder / old).rename(folder / new)
+    events = read_events(folder / "events.jsonl")
+    trace = read_trace(folder / "trace.csv", sensors)
+    trace.to_parquet(folder / "trace.parquet", index=False)
+    channels = notes(sensors)
+    check = _check_output(context, folder / "output.bin")
+    reasons = [*found, *judge(events, trace, channels, Asked())]
+    if check.agrees is False:
+        reasons.append(Reason(code=ReasonCode.OUTPUT_MISMATCH, detail=f"{check.detail}: the outputs differ"))
+    finished = status is not None and status.state == "done" and status.exit == 0 and not status.why
+    measured = metrics(events, trace, channels, Asked())
+    return _record(
+        context,
+        pending,
+        "ok" if finished else "failed",
+        _one_a_code(reasons),
+        boot_id=status.boot_id if status and status.boot_id else _text(context.device.fact("boot_id")),
+        clock=Clock(suspend_s=suspend_s(events), realtime_step_s=realtime_step_s(events)),
+        metrics=measured,
+        engine=_engine(events, check),
+        sensors=channels,
+        harness=_harness(events, trace),
+        undo=Undo(complete=bool(status and status.undone), changed=_changed(events)),
+    )
+
+
+def _record(
+    context: Context,
+    pending: Pending,
+    status: Status,
+    reasons: tuple[Reason, ...],
+    *,
+    boot_id: str | None,
+    **raw: Any,
+) -> RunRecord:
+    cell, device = context.cell, context.device
+    prepared = None if isinstance(context.prepared, Unsupported) else context.prepared
+    engine = raw.get("engine", {})
+    defaults: dict[str, Any] = {
+        "clock": Clock(),
+        "metrics": {},
+        "engine": {},
+        "sensors": {},
+        "harness": Harness(),
+        "undo": Undo(complete=True),
+    }
+    return RunRecord(
+        melt=melt.__version__,
+        run_id=pending.run_id,
+        session=context.session.record.session,
+        suite=context.session.record.suite,
+        workload=cell.workload,
+        cell=cell.id,
+        block=pending.slot.block,
+        device=device.name,
+        profile=device.profile.name,
+        profile_verified=device.profile.verified,
+        simulated=False,
+        synthetic_model=prepared.synthetic if prepared else False,
+        started_utc=pending.started_utc,
+        resolved=_resolved(cell, prepared),
+        fingerprint=_fingerprint(context, prepared, engine),
+        facts={name: _fact(fact) for name, fact in device.facts.items()},
+        boot_id=boot_id,
+        status=status,
+        verdict=verdict(status, reasons),
+        reasons=reasons,
+        caveats=pending.caveats,
+        absent_sensors=dict(device.absent),
+        host=dict(pending.host),
+        files={},
+        **{**defaults, **raw},
+    )
+
+
+def _resolved(cell: CellRecord, prepared: Prepared | None) -> dict[str, Resolved]:
+    """The settings with the engine's own defaults among them: every parameter as it was used."""
+    used = prepared.params if prepared else {}
+    defaults = {f"params.{key}": Resolved(value=value, source="engine's default") for key, value in used.items()}
+    return dict(sorted({**defaults, **cell.resolved}.items()))
+
+
+def _fingerprint(context: Context, prepared: Prepared | None, engine: Mapping[str, Any]) -> Fingerprint:
+    settings = {key: resolved.value for key, resolved in context.cell.resolved.items()}
+    hard = {
+        "workload": context.cell.workload,
+        "engine": context.engine.name,
+        "engine_version": engine.get("version"),
+        "provider_nodes": engine.get("provider_nodes"),
+        "synthetic_model": prepared.synthetic if prepared else None,
+        "simulated": False,
+        "profile": context.device.profile.name,
+        "machine": context.device.machine,
+        "governor": context.device.fact("governor"),
+        "cpus": settings["cpus"],
+        "page_cache": "warm",
+        "metric_version": RunRecord.model_fields["metric_version"].default,
+        **(prepared.identity if prepared else {}),
+    }
+    soft = {"melt": melt.__version__, "host": platform.machine(), **{n: context.device.fact(n) for n in _SOFT_FACTS}}
+    return Fingerprint(hard=hard, soft=soft)
+
+
+def _check_output(context: Context, output: Path) -> OutputCheck:
+    """Compares the outputs, and removes them: they are as large as the model makes them, and their hash is kept."""
+    if isinstance(context.prepared, Unsupported):
+        return OutputCheck(None, None, None, str(context.prepared))
+    check = context.engine.check(context.prepared, output)
+    output.unlink(missing_ok=True)
+    return check
+
+
+def _engine(events: Sequence[Event], check: OutputCheck) -> dict[str, Any]:
+    """What the engine said of itself, and how its outputs compare."""
+    said = mark(events, "engine")
+    out: dict[str, Any] = {k: v for k, v in (said.model_extra or {}).items() if k != "name"} if said else {}
+    providers = mark(events, "providers")
+    if providers is not None and providers.get("nodes") is not None:
+        out["provider_nodes"] = providers.get("nodes")
+    else:
+        why = providers.get("unknown") if providers else "the run ended before the engine told"
+        out["provider_nodes"], out["provider_nodes_reason"] = None, why
+    out["output"] = {
+        "sha256": check.sha256,
+        "max_abs_diff": check.max_abs_diff,
+        "agrees": check.agrees,
+        "detail": check.detail,
+    }
+    return out
+
+
+def _harness(events: Sequence[Event], trace: pd.DataFrame) -> Harness:
+    end = last(events, "agent.end")
+    share = agent_cpu_share(events)
+    read = trace[(trace["sensor"] != ENGINE_SENSOR.name) & trace["error"].isna()].drop_duplicates(["due_ns", "sensor"])
+    late_ns = (read["t_ns"] - read["read_ns"] // 2 - read["due_ns"]).to_numpy()
+    return Harness(
+        agent_cpu_share=share,
+        missed_deadlines=end.get("missed") if end else None,
+        samples=end.get("samples") if end else None,
+        late_p99_s=float(np.percentile(late_ns, 99)) / 1e9 if len(late_ns) else None,
+    )
+
+
+def _changed(events: Sequence[Event]) -> tuple[str, ...]:
+    return tuple(f"{e.get('path')} = {e.get('got')}" for e in events if e.ev == "agent.set")
+
+
+def _one_a_code(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+    return tuple({reason.code: reason for reason in reversed(reasons)}.values())[::-1]
+
+
+def _fact(fact: Fact) -> Any:
+    return fact.value if fact.value is not None else {"value": None, "reason": fact.reason}
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

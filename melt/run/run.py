@@ -1,0 +1,227 @@
+"""A run from top to bottom: `carry_out` begins it and `finish` ends it.
+
+`finish` alone adopts a run that was begun by a melt that has died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from melt.errors import DeviceError, Interrupted, TransportError, Unsupported
+from melt.job import JobPlan, JobStatus, collect, forget, start, status, stop, watch
+from melt.native import build
+from melt.records import Reason, ReasonCode
+from melt.run import record
+from melt.run.precheck import NotReady, wait_until_ready, zones
+from melt.store import Pending, new_run_id, utc_stamp
+from melt.transport import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from melt.device import Device
+    from melt.engines import Engine, Prepared
+    from melt.records import RunRecord
+    from melt.store import CellRecord, Session, Slot, StoredRun
+
+_AFTER_WALL_S = 30.0
+"""How long after its wall limit a job may take to say that it has ended."""
+_GOVERNORS = "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that the runs of one cell share. `say` is told what a person should know, `on_step` what is going on."""
+
+    session: Session
+    device: Device
+    engine: Engine
+    prepared: Prepared | Unsupported
+    """What goes to the device, or why this cell cannot run there."""
+    cell: CellRecord
+    say: Callable[[str], None] = lambda _: None
+    on_step: Callable[[str], None] = lambda _: None
+    cancelled: Callable[[], bool] = lambda: False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {key: resolved.value for key, resolved in self.cell.resolved.items()}
+
+
+@dataclass
+class _Steps:
+    """Wall time of each step on the host."""
+
+    on_step: Callable[[str], None]
+    took_s: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self.on_step(name)
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.took_s[f"{name}_s"] = round(self.took_s.get(f"{name}_s", 0.0) + time.monotonic() - began, 4)
+
+
+def carry_out(context: Context, slot: Slot, idle_s: float) -> StoredRun:
+    """One run: precheck, deliver, start, and then `finish`.
+
+    Raises TransportError when the link is lost, and Interrupted; the slot is then still open. What the device or the
+    engine refuses is a record with that reason.
+    """
+    steps = _Steps(context.on_step)
+    pending = Pending(run_id=new_run_id(), slot=slot, started_utc=utc_stamp(), idle_s=idle_s, host={})
+    if isinstance(context.prepared, Unsupported):
+        return _skip(context, pending, ReasonCode.REFUSED, str(context.prepared))
+    try:
+        with steps("precheck"):
+            caveats = wait_until_ready(context.device, context.settings, context.say, context.cancelled)
+        with steps("deliver"):
+            plan = _plan(context, context.prepared, pending.run_id, idle_s)
+        pending = pending.model_copy(update={"caveats": caveats, "host": steps.took_s})
+        context.session.intend(pending)
+        with steps("start"):
+            _start_when_free(context, plan)
+    except NotReady as not_ready:
+        return _skip(context, pending, ReasonCode.PRECHECK, not_ready.why)
+    except DeviceError as error:
+        return _skip(context, pending, ReasonCode.LOCKED if error.code == "locked" else ReasonCode.REFUSED, str(error))
+    pending = pending.model_copy(update={"host": steps.took_s})
+    context.session.intend(pending)
+    return finish(context, pending)
+
+
+def finish(context: Context, pending: Pending) -> StoredRun:
+    """Watches a job that was started, collects it, stores the run, and only then lets the device forget it.
+
+    Raises TransportError when the link is lost: the job goes on and can be finished later. On Interrupted the job is
+    ended, the device's state put back, and nothing of it kept.
+    """
+    device, steps = context.device, _Steps(context.on_step)
+    limit_s = pending.idle_s + context.settings["limits.wall_s"] + _AFTER_WALL_S
+    try:
+        with steps("watch"):
+            last = watch(device, pending.run_id, limit_s, cancelled=context.cancelled)
+    except Interrupted:
+        give_up(context, pending)
+        raise
+    reasons = _after_death(context, last) if last.state == "dead" else []
+    with context.session.writing(pending.run_id) as folder:
+        with steps("collect"):
+            collect(device, pending.run_id, folder)
+            whole = status(device, pending.run_id)
+        context.on_step("analyse")
+        known = last if last.state == "done" else whole
+        told = pending.model_copy(update={"host": {**pending.host, **steps.took_s}})
+        stored = context.session.publish(folder, record.from_folder(context, told, known, folder, reasons))
+    forget(device, pending.run_id)
+    context.session.settle(pending.run_id)
+    _complain(context, stored)
+    return stored
+
+
+def give_up(context: Context, pending: Pending) -> None:
+    """Ends a job, waits until the device's state is put back, and removes it there; nothing of it is kept."""
+    with contextlib.suppress(DeviceError, TransportError):
+        stop(context.device, pending.run_id)
+        forget(context.device, pending.run_id)
+        context.session.settle(pending.run_id)
+
+
+def _plan(context: Context, prepared: Prepared, run_id: str, idle_s: float) -> JobPlan:
+    """Delivers what the device lacks, and says what it is to do."""
+    device, settings = context.device, context.settings
+    program = build(prepared.program, device.machine, here=device.here, say=context.say)
+    places = device.blobs.deliver({**prepared.files, "program": program}, device.agent)
+    command = context.engine.command(prepared, places.__getitem__, device.job_dir(run_id))
+    limit_c = settings["limits.zone_max_c"]
+    ceilings = {
+        sensor.name: limit_c * sensor.channels[0].raw_per_unit
+        for sensor in zones(device)
+        if limit_c is not None and sensor.channels[0].raw_per_unit is not None
+    }
+    return JobPlan(
+        run_id=run_id,
+        lock=device.lock,
+        wall_s=settings["limits.wall_s"],
+        idle_s=idle_s,
+        engine=command.argv,
+        env=command.env,
+        sensors=device.sensors,
+        cpus=settings["cpus"],
+        ceilings=ceilings,
+        settings=_pins(device),
+        memory_max_bytes=settings["limits.memory_bytes"],
+    )
+
+
+def _pins(device: Device) -> list[tuple[str, str]]:
+    """What the profile holds during a run: the files of the device and the values to write."""
+    governor = device.profile.pin.governor
+    return [(path, governor) for path in device.probe([_GOVERNORS])] if governor else []
+
+
+def _start_when_free(context: Context, plan: JobPlan) -> None:
+    """Starts the job; a device that another job holds is waited for, as long as the precheck may take."""
+    end = Deadline.after(context.settings["precheck.max_wait_s"])
+    told = False
+    while True:
+        try:
+            return start(context.device, plan)
+        except DeviceError as error:
+            if error.code != "locked" or not end.left_s:
+                forget(context.device, plan.run_id)
+                raise
+            if not told:
+                context.say(f"{error}; waiting up to {end.left_s:.0f} s")
+                told = True
+        if context.cancelled():
+            forget(context.device, plan.run_id)
+            context.session.settle(plan.run_id)
+            raise Interrupted(f"{context.device.name}: interrupted while it was busy with another job")
+        time.sleep(min(0.5, max(end.left_s, 0.01)))
+
+
+def _after_death(context: Context, last: JobStatus) -> list[Reason]:
+    """The agent died without finishing: puts the device's state back, and tells a reboot from a kill."""
+    device = context.device
+    device.run([device.agent, "undo", device.lock, f"{device.root}/jobs"])
+    now = device.probe(["/proc/sys/kernel/random/boot_id"]).get("/proc/sys/kernel/random/boot_id")
+    boot_now = now.data.decode(errors="replace").strip() if now and now.error is None else ""
+    if last.boot_id and boot_now and last.boot_id != boot_now:
+        return [Reason(code=ReasonCode.REBOOTED, detail="the device rebooted during the run")]
+    return [Reason(code=ReasonCode.AGENT_KILLED, detail="the agent was killed; what it had written is kept")]
+
+
+def _skip(context: Context, pending: Pending, code: ReasonCode, why: str) -> StoredRun:
+    context.say(f"{context.device.name}: {context.cell.id} was skipped: {why}")
+    with context.session.writing(pending.run_id) as folder:
+        reason = Reason(code=code, detail=why)
+        stored = context.session.publish(folder, record.skipped(context, pending, reason))
+    context.session.settle(pending.run_id)
+    return stored
+
+
+def _complain(context: Context, stored: StoredRun) -> None:
+    """Tells a person, in one sentence, what became of a run that is not valid."""
+    run: RunRecord = stored.record
+    if run.verdict == "valid":
+        return
+    words = "; ".join(f"{reason.code}: {reason.detail}" for reason in run.reasons) or "no reason is known"
+    tail = _tail(stored.path / "stderr.log") if run.status == "failed" else ""
+    context.say(f"{run.device}: {run.cell}, run {run.run_id} is {run.verdict}: {words}{tail}")
+
+
+def _tail(path: Path) -> str:
+    """The last line that the engine said, for the sentence."""
+    with contextlib.suppress(OSError):
+        lines = path.read_bytes()[-4096:].decode(errors="replace").strip().splitlines()
+        if lines:
+            return f" (the engine's last words: {''.join(c for c in lines[-1] if c.isprintable())[:200]})"
+    return ""

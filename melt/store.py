@@ -1,0 +1,315 @@
+"""The results folder, which is the truth: sessions, run folders written whole or not at all, and what is still open.
+
+results/<suite>/<session>/session.json      what was to be done
+results/<suite>/<session>/pending/<run id>  a job that was started and not yet collected
+results/<suite>/<session>/<run id>/         one run: run.json and its raw data
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from pydantic import Field, ValidationError
+
+from melt.errors import UsageError, nearest
+from melt.job import read_events
+from melt.records import SCHEMA, Event, Resolved, RunRecord, Strict, SuiteRef
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PENDING = "pending"
+_TEMPORARY = ".part-"
+
+
+class CellRecord(Strict):
+    """A cell of the session: a workload with its parameters on one device, as resolved when the session began."""
+
+    id: str
+    workload: str
+    device: str
+    resolved: Mapping[str, Resolved]
+
+
+class Slot(Strict):
+    """One planned run: a cell in a block of its device's order."""
+
+    device: str
+    block: int
+    cell: str
+
+
+class SessionRecord(Strict):
+    """`session.json`: what was to be done, with the text of every file it came from."""
+
+    schema_: int = Field(SCHEMA, alias="schema")
+    session: str
+    suite: SuiteRef
+    melt: str
+    cells: tuple[CellRecord, ...]
+    order: tuple[Slot, ...]
+    sources: Mapping[str, str]
+    """The suite's and the workloads' files as they were, by name."""
+
+
+class Pending(Strict):
+    """A job that was given to a device: what is needed to adopt it after this computer died."""
+
+    run_id: str
+    slot: Slot
+    started_utc: str
+    idle_s: float
+    host: Mapping[str, float]
+    """Wall seconds of the steps before the start."""
+    caveats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run folder that was read: the record, and its raw data on demand."""
+
+    path: Path
+    record: RunRecord
+
+    def events(self) -> list[Event]:
+        """The events in the order of their stamps."""
+        return read_events(self.path / "events.jsonl")
+
+    def trace(self) -> pd.DataFrame:
+        """One row a channel and sample; empty for a run that never started. Columns: `melt.job.trace.COLUMNS`."""
+        path = self.path / "trace.parquet"
+        return pd.read_parquet(path) if path.exists() else pd.DataFrame()
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session's folder."""
+
+    path: Path
+    record: SessionRecord
+
+    @cached_property
+    def cells(self) -> Mapping[str, CellRecord]:
+        return {f"{cell.device}/{cell.id}": cell for cell in self.record.cells}
+
+    def cell(self, slot: Slot) -> CellRecord:
+        return self.cells[f"{slot.device}/{slot.cell}"]
+
+    def runs(self) -> list[StoredRun]:
+        """Every readable run of the session, oldest first."""
+        return [run for run in map(read_run, _run_folders(self.path)) if isinstance(run, StoredRun)]
+
+    def todo(self) -> list[Slot]:
+        """The planned runs that have no record yet, in order; one that was skipped has not been run."""
+        done = {
+            (run.record.device, run.record.block, run.record.cell)
+            for run in self.runs()
+            if run.record.status != "skipped"
+        }
+        return [slot for slot in self.record.order if (slot.device, slot.block, slot.cell) not in done]
+
+    def pending(self) -> list[Pending]:
+        """Jobs that were given to a device and not yet collected, oldest first."""
+        found = []
+        for path in sorted((self.path / _PENDING).glob("*.json")):
+            with contextlib.suppress(ValidationError, OSError):
+                found.append(Pending.model_validate_json(path.read_bytes()))
+        return found
+
+    def intend(self, pending: Pending) -> None:
+        """Notes, on disk, that a job is about to be given to a device."""
+        folder = self.path / _PENDING
+        folder.mkdir(exist_ok=True)
+        write_whole(folder / f"{pending.run_id}.json", pending.model_dump_json(indent=1))
+
+    def settle(self, run_id: str) -> None:
+        """Forgets the note: the run is stored, or the job will not be."""
+        (self.path / _PENDING / f"{run_id}.json").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def writing(self, run_id: str) -> Iterator[Path]:
+        """A folder to fill; `publish` makes it the run's. It is gone afterwards unless that was called."""
+        folder = self.path / f"{_TEMPORARY}{run_id}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, folder: Path, record: RunRecord) -> StoredRun:
+        """Makes the filled folder the run's own: synced, then renamed, so that it is there whole or not at all."""
+        digests = {p.name: f"sha256:{_digest(p)}" for p in sorted(folder.iterdir()) if p.name != "run.json"}
+        whole = record.model_copy(update={"files": digests})
+        (folder / "run.json").write_text(whole.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8")
+        for path in folder.iterdir():
+            _sync(path)
+        _sync(folder)
+        target = self.path / record.run_id
+        folder.rename(target)
+        _sync(self.path)
+        return StoredRun(target, whole)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Holds the session: two processes must not carry out the same one. Raises UsageError when one does already."""
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UsageError(
+                    f"session {self.path} is being carried out by another melt: wait for it to end"
+                ) from None
+            for left in self.path.glob(f"{_TEMPORARY}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            yield
+
+
+def new_session(root: Path, record: SessionRecord) -> Session:
+    """Makes the folder of a new session below `root`/<suite>, its name being free. Raises UsageError when it cannot."""
+    suite = root / record.suite.name
+    base = record.session
+    for number in range(1, 1000):
+        name = base if number == 1 else f"{base}-{number}"
+        path = suite / name
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UsageError(f"results folder {suite} cannot be written: {error.strerror}") from None
+        named = record.model_copy(update={"session": name})
+        write_whole(path / "session.json", named.model_dump_json(indent=1, by_alias=True) + "\n")
+        return Session(path, named)
+    raise UsageError(f"{suite} has too many sessions of the second {base}: try again")
+
+
+def open_session(path: Path) -> Session:
+    """The session in a folder. Raises UsageError when it is not one, or of a newer schema."""
+    file = path / "session.json"
+    try:
+        return Session(path, SessionRecord.model_validate(_json(file)))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read as a session: {_first_line(error)}") from None
+
+
+def sessions(suite_folder: Path) -> list[Path]:
+    """The folders of a suite's sessions, oldest first."""
+    return sorted(file.parent for file in suite_folder.glob("*/session.json"))
+
+
+def find_session(suite_folder: Path, name: str | None) -> Session:
+    """The session of that name, or the last one that is unfinished. Raises UsageError when there is none."""
+    found = sessions(suite_folder)
+    if name is not None:
+        if name not in (path.name for path in found):
+            hint = nearest(name, [path.name for path in found])
+            raise UsageError(f"there is no session '{name}' in {suite_folder}: {hint}")
+        return open_session(suite_folder / name)
+    for path in reversed(found):
+        session = open_session(path)
+        if session.todo() or session.pending():
+            return session
+    raise UsageError(f"{suite_folder} has no unfinished session to resume: run without --resume to begin a new one")
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A run folder that could not be read, and why."""
+
+    path: Path
+    why: str
+
+
+def read_run(path: Path) -> StoredRun | Unreadable:
+    """The run in a folder, or why it is not one."""
+    try:
+        return StoredRun(path, RunRecord.model_validate(_json(path / "run.json")))
+    except (OSError, ValueError) as error:
+        return Unreadable(path, _first_line(error))
+
+
+def read_runs(path: Path) -> tuple[list[StoredRun], list[Unreadable]]:
+    """Every run at or below a folder (a run, a session, a suite or the results), oldest first, and those unreadable."""
+    if not path.is_dir():
+        raise UsageError(f"{path} is not a folder of results: name one, such as results/demo")
+    folders = [path] if (path / "run.json").exists() else [file.parent for file in path.rglob("run.json")]
+    read = [read_run(folder) for folder in sorted(folders, key=lambda p: p.name) if not _is_partial(folder)]
+    return [r for r in read if isinstance(r, StoredRun)], [r for r in read if isinstance(r, Unreadable)]
+
+
+def new_run_id(now: dt.datetime | None = None) -> str:
+    """`20261121T031500Z-1a2b3c4d`: UTC time and eight random hexadecimal digits."""
+    return f"{utc_stamp(now)}-{secrets.token_hex(4)}"
+
+
+def utc_stamp(now: dt.datetime | None = None) -> str:
+    """`20261121T031500Z`."""
+    return (now or dt.datetime.now(dt.UTC)).strftime("%Y%m%dT%H%M%SZ")
+
+
+def digest_of(texts: Mapping[str, str]) -> str:
+    """The SHA-256 of some named texts, the same whatever their order."""
+    return hashlib.sha256(json.dumps(dict(sorted(texts.items()))).encode()).hexdigest()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a small file so that a reader, or a crash, sees the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _run_folders(session: Path) -> Sequence[Path]:
+    return sorted(file.parent for file in session.glob("*/run.json") if not _is_partial(file.parent))
+
+
+def _is_partial(folder: Path) -> bool:
+    return folder.name.startswith(_TEMPORARY)
+
+
+def _json(path: Path) -> Any:
+    data = json.loads(path.read_bytes())
+    schema = data.get("schema", 1) if isinstance(data, dict) else 1
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise ValueError(f"schema {schema} is newer than this melt, which reads up to {SCHEMA}")
+    return data
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        problem = error.errors(include_url=False)[0]
+        return f"key '{'.'.join(map(str, problem['loc']))}': {problem['msg']}"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,196 @@
+"""This computer as a device."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import psutil
+
+from melt.errors import DeviceError, TransportError, TransportTimeout
+from melt.transport.base import NOT_EXECUTABLE, NOT_FOUND, Completed, Deadline, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_CHUNK = 1 << 20
+_GRACE_S = 5.0
+
+
+class LocalTransport:
+    """Commands and files of this computer, behind the same seam as any other device's."""
+
+    address = "local:"
+
+    def run(self, argv: Sequence[str], *, deadline: Deadline, stdin: bytes = b"") -> Completed:
+        try:
+            child = _spawn(argv, stdin=subprocess.PIPE)
+        except OSError as error:
+            return _not_started(argv, error)
+        with child:
+            try:
+                stdout, stderr = child.communicate(stdin, timeout=deadline.left_s)
+            except subprocess.TimeoutExpired:
+                _end(child)
+                stdout, stderr = _remains(child)
+                message = f"'{shown(argv)}' on this computer took longer than its limit and was ended"
+                raise TransportTimeout(message, stdout, stderr) from None
+            except BaseException:
+                _end(child)
+                raise
+        return Completed(tuple(argv), _code(child), stdout, stderr)
+
+    def start(self, argv: Sequence[str]) -> LocalProcess:
+        try:
+            return LocalProcess(argv, _spawn(argv, stdin=subprocess.DEVNULL))
+        except OSError as error:
+            raise TransportError(f"'{argv[0]}' cannot be started on this computer: {error.strerror}") from error
+
+    def push(self, source: Path, target: str, *, deadline: Deadline, executable: bool = False) -> None:
+        place = Path(target)
+        try:
+            with source.open("rb") as data, _beside(place) as temporary:
+                with temporary.open("wb") as out:
+                    _copy(data, out, deadline, f"copying {source.name} to {target}")
+                temporary.chmod(0o755 if executable else 0o644)
+                temporary.replace(place)
+        except OSError as error:
+            raise _write_error(error, target) from error
+
+    def pull(self, source: str, target: Path, *, deadline: Deadline, limit_bytes: int) -> None:
+        try:
+            with Path(source).open("rb") as data, _beside(target) as temporary:
+                if os.fstat(data.fileno()).st_size > limit_bytes:
+                    raise DeviceError(f"{source} is larger than {limit_bytes} bytes and was left where it is")
+                with temporary.open("wb") as out:
+                    _copy(data, out, deadline, f"copying {source} from this computer", limit_bytes)
+                temporary.chmod(0o644)
+                temporary.replace(target)
+        except FileNotFoundError as error:
+            raise DeviceError(f"{source} is not on this computer", code="missing") from error
+        except OSError as error:
+            raise _write_error(error, str(target)) from error
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class LocalProcess:
+    """A command of this computer that is under way."""
+
+    def __init__(self, argv: Sequence[str], child: subprocess.Popen[bytes]) -> None:
+        self._argv = tuple(argv)
+        self._child = child
+
+    def read(self, deadline: Deadline) -> bytes:
+        if self._child.stdout is None:
+            return b""
+        descriptor = self._child.stdout.fileno()
+        ready, _, _ = select.select([descriptor], [], [], deadline.left_s)
+        if not ready:
+            raise TransportTimeout(f"'{shown(self._argv)}' on this computer said nothing before its limit")
+        return os.read(descriptor, 65536)
+
+    def wait(self, deadline: Deadline) -> Completed:
+        try:
+            stdout, stderr = self._child.communicate(timeout=deadline.left_s)
+        except subprocess.TimeoutExpired:
+            self.close()
+            raise TransportTimeout(f"'{shown(self._argv)}' on this computer took longer than its limit") from None
+        return Completed(self._argv, _code(self._child), stdout, stderr)
+
+    def close(self) -> None:
+        if self._child.poll() is None:
+            _end(self._child)
+        for stream in (self._child.stdout, self._child.stderr):
+            if stream is not None:
+                stream.close()
+        self._child.wait()
+
+
+def _spawn(argv: Sequence[str], stdin: int) -> subprocess.Popen[bytes]:
+    # A session of its own: a Ctrl-C meant for melt does not reach it, and the deadline can end all of it.
+    return subprocess.Popen(
+        list(argv),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def _code(child: subprocess.Popen[bytes]) -> int:
+    """The exit code as a shell reports it: 128 + signal for a killed process."""
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+def _not_started(argv: Sequence[str], error: OSError) -> Completed:
+    missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+    message = f"{argv[0]}: {error.strerror}\n".encode()
+    return Completed(tuple(argv), NOT_FOUND if missing else NOT_EXECUTABLE, b"", message)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Ends the command's process group, and those of its descendants that have left the group."""
+    descendants: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):
+        descendants = psutil.Process(child.pid).children(recursive=True)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    for process in descendants:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def _remains(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """What a command that has been ended had written; a descendant that escaped may hold the pipes, so not for ever."""
+    try:
+        return child.communicate(timeout=_GRACE_S)
+    except subprocess.TimeoutExpired as held:
+        return held.stdout or b"", held.stderr or b""
+
+
+@contextlib.contextmanager
+def _beside(place: Path) -> Iterator[Path]:
+    """A temporary name in the folder of `place`, gone afterwards unless it was renamed."""
+    descriptor, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name[:64]}-", suffix=".part")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _copy(data: BinaryIO, out: BinaryIO, deadline: Deadline, what: str, limit_bytes: int | None = None) -> None:
+    done = 0
+    while chunk := data.read(_CHUNK):
+        deadline.check(what)
+        done += len(chunk)
+        if limit_bytes is not None and done > limit_bytes:
+            raise DeviceError(f"{what}: it grew beyond {limit_bytes} bytes")
+        out.write(chunk)
+
+
+def _write_error(error: OSError, target: str) -> DeviceError:
+    hints = {
+        errno.ENOSPC: ("no space is left", "no_space"),
+        errno.EDQUOT: ("the quota is used up", "no_space"),
+        errno.EROFS: ("the file system is read-only", "read_only"),
+        errno.EACCES: ("permission denied", "read_only"),
+        errno.ENOENT: ("the folder does not exist", "missing"),
+    }
+    words, code = hints.get(error.errno or 0, (error.strerror or str(error), "device"))
+    free = ""
+    if code == "no_space":
+        with contextlib.suppress(OSError):
+            free = f" ({shutil.disk_usage(Path(target).parent).free} bytes free)"
+    return DeviceError(f"{target} on this computer cannot be written: {words}{free}", code=code)
