@@ -86,10 +86,11 @@ def _cpu_share(channels: Trace, window: Window | None) -> Metric:
     """CPU seconds of the engine ÷ wall over the measured window: 2.0 is two cores busy throughout."""
     if window is None:
         return gap(NOTHING_MEASURED)
-    used = channels[ENGINE_CPU].grown(window)
-    if used is None:
-        return gap("no_sample: the engine's CPU time was not sampled on both sides of the measured window")
-    return Metric(value=used / ((window[1] - window[0]) * 1e-9), note="of one core: 2.0 is two cores busy throughout")
+    part = channels[ENGINE_CPU].shared(window)
+    used = channels[ENGINE_CPU].grown(part) if part else None
+    if part is None or used is None:
+        return gap("no_sample: the engine's CPU time was sampled over less than half of the measured window")
+    return Metric(value=used / ((part[1] - part[0]) * 1e-9), note="of one core: 2.0 is two cores busy throughout")
 
 
 def _clocks(channels: Trace, window: Window | None) -> dict[str, Metric]:

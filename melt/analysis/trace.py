@@ -68,6 +68,16 @@ class Series:
         """By how much a counter that does not wrap grew over `window`; None where it does not cover it."""
         return self.at(window[1]) - self.at(window[0]) if self.covers(window) else None
 
+    def shared(self, window: Window) -> Window | None:
+        """The part of `window` that the samples reach over; None when that is less than half of it.
+
+        An engine's process is gone soon after its last inference, so its last sample lies inside the window.
+        """
+        if not len(self):
+            return None
+        begin, end = max(window[0], int(self.t[0])), min(window[1], int(self.t[-1]))
+        return (begin, end) if end - begin >= (window[1] - window[0]) / 2 else None
+
     def mean(self, window: Window) -> float | None:
         """The time-weighted mean over `window`: trapezoids, interpolated at its edges, held where samples end.
 

@@ -147,11 +147,13 @@ def _swap(channels: Trace, window: Window | None) -> Iterator[Reason]:
 
 
 def _foreign_load(events: Sequence[Event], channels: Trace, window: Window) -> Iterator[Reason]:
-    length_s = (window[1] - window[0]) * 1e-9
-    busy, engine = channels[BUSY_CPU].grown(window), channels[ENGINE_CPU].grown(window)
-    if busy is None or engine is None:
+    part = channels[ENGINE_CPU].shared(window)
+    part = channels[BUSY_CPU].shared(part) if part else None
+    if part is None:
         return
-    stolen = channels[STOLEN_CPU].grown(window) or 0.0
+    length_s = (part[1] - part[0]) * 1e-9
+    busy, engine = channels[BUSY_CPU].grown(part) or 0.0, channels[ENGINE_CPU].grown(part) or 0.0
+    stolen = channels[STOLEN_CPU].grown(part) or 0.0
     share = (busy - engine + stolen) / length_s - (ev.agent_cpu_share(events) or 0.0)
     if share > FOREIGN_LOAD:
         of_it = f", {stolen / length_s:.2f} of it other guests of the hypervisor" if stolen else ""
