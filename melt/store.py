@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 from pydantic import Field, ValidationError
@@ -67,7 +67,7 @@ class SessionRecord(Strict):
 class Pending(Strict):
     """A job that was given to a device: what is needed to adopt it after this computer died."""
 
-    run_id: str
+    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     slot: Slot
     started_utc: str
     idle_s: float
@@ -131,8 +131,9 @@ class Session:
     def intend(self, pending: Pending) -> None:
         """Notes, on disk, that a job is about to be given to a device."""
         folder = self.path / _PENDING
-        folder.mkdir(exist_ok=True)
-        write_whole(folder / f"{pending.run_id}.json", pending.model_dump_json(indent=1))
+        with _kept_in(folder):
+            folder.mkdir(exist_ok=True)
+            write_whole(folder / f"{pending.run_id}.json", pending.model_dump_json(indent=1))
 
     def settle(self, run_id: str) -> None:
         """Forgets the note: the run is stored, or the job will not be."""
@@ -143,29 +144,39 @@ class Session:
         """A folder to fill; `publish` makes it the run's. It is gone afterwards unless that was called."""
         folder = self.path / f"{_TEMPORARY}{run_id}"
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        with _kept_in(folder):
+            folder.mkdir()
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, folder: Path, record: RunRecord) -> StoredRun:
-        """Makes the filled folder the run's own: synced, then renamed, so that it is there whole or not at all."""
-        digests = {p.name: f"sha256:{_digest(p)}" for p in sorted(folder.iterdir()) if p.name != "run.json"}
-        whole = record.model_copy(update={"files": digests})
-        (folder / "run.json").write_text(whole.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8")
-        for path in folder.iterdir():
-            _sync(path)
-        _sync(folder)
+        """Makes the filled folder the run's own: synced, then renamed, so that it is there whole or not at all.
+
+        Raises UsageError when the results cannot be written.
+        """
         target = self.path / record.run_id
-        folder.rename(target)
-        _sync(self.path)
+        with _kept_in(target):
+            digests = {p.name: f"sha256:{_digest(p)}" for p in sorted(folder.iterdir()) if p.name != "run.json"}
+            whole = record.model_copy(update={"files": digests})
+            (folder / "run.json").write_text(whole.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8")
+            for path in folder.iterdir():
+                _sync(path)
+            _sync(folder)
+            folder.rename(target)
+            _sync(self.path)
         return StoredRun(target, whole)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Holds the session: two processes must not carry out the same one. Raises UsageError when one does already."""
-        with (self.path / "lock").open("w") as lock:
+        """Holds the session: two processes must not carry out the same one. Raises UsageError when one does already.
+
+        What a melt that died left half written is removed.
+        """
+        with contextlib.ExitStack() as held:
+            with _kept_in(self.path):
+                lock = held.enter_context((self.path / "lock").open("a"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -174,25 +185,28 @@ class Session:
                 ) from None
             for left in self.path.glob(f"{_TEMPORARY}*"):
                 shutil.rmtree(left, ignore_errors=True)
+            for left in (self.path / _PENDING).glob(".*.json.*"):
+                left.unlink(missing_ok=True)
             yield
 
 
 def new_session(root: Path, record: SessionRecord) -> Session:
     """Makes the folder of a new session below `root`/<suite>, its name being free. Raises UsageError when it cannot."""
     suite = root / record.suite.name
+    with _kept_in(suite):
+        suite.mkdir(parents=True, exist_ok=True)
     base = record.session
     for number in range(1, 1000):
         name = base if number == 1 else f"{base}-{number}"
         path = suite / name
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UsageError(f"results folder {suite} cannot be written: {error.strerror}") from None
-        named = record.model_copy(update={"session": name})
-        write_whole(path / "session.json", named.model_dump_json(indent=1, by_alias=True) + "\n")
-        return Session(path, named)
+        with _kept_in(path):
+            try:
+                path.mkdir()
+            except FileExistsError:  # another melt, in this very moment
+                continue
+            named = record.model_copy(update={"session": name})
+            write_whole(path / "session.json", named.model_dump_json(indent=1, by_alias=True) + "\n")
+            return Session(path, named)
     raise UsageError(f"{suite} has too many sessions of the second {base}: try again")
 
 
@@ -201,7 +215,7 @@ def open_session(path: Path) -> Session:
     file = path / "session.json"
     try:
         return Session(path, SessionRecord.model_validate(_json(file)))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} cannot be read as a session: {_first_line(error)}") from None
 
 
@@ -237,7 +251,7 @@ def read_run(path: Path) -> StoredRun | Unreadable:
     """The run in a folder, or why it is not one."""
     try:
         return StoredRun(path, RunRecord.model_validate(_json(path / "run.json")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return Unreadable(path, _first_line(error))
 
 
@@ -279,6 +293,17 @@ def write_whole(path: Path, text: str) -> None:
     _sync(path.parent)
 
 
+@contextlib.contextmanager
+def _kept_in(folder: Path) -> Iterator[None]:
+    """Around what writes results: an error of this computer's file system is one that a person can mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"results folder {folder} cannot be written: {error.strerror}: mend that and call again"
+        ) from None
+
+
 def _run_folders(session: Path) -> Sequence[Path]:
     return sorted(file.parent for file in session.glob("*/run.json") if not _is_partial(file.parent))
 
@@ -289,8 +314,10 @@ def _is_partial(folder: Path) -> bool:
 
 def _json(path: Path) -> Any:
     data = json.loads(path.read_bytes())
-    schema = data.get("schema", 1) if isinstance(data, dict) else 1
-    if isinstance(schema, int) and schema > SCHEMA:
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if type(schema) is not int or schema < 1:
+        raise ValueError(f"it has no 'schema', a whole number, now {SCHEMA}")
+    if schema > SCHEMA:
         raise ValueError(f"schema {schema} is newer than this melt, which reads up to {SCHEMA}")
     return data
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,9 @@ from melt.errors import Interrupted, MeltError, ParseError
 
 if TYPE_CHECKING:
     from types import FrameType
+
+SESSION = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
+"""What a session's name looks like."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,7 +58,7 @@ def main() -> None:
     """Runs the command line and exits with its code; no traceback reaches a person."""
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        code = app(standalone_mode=False)
+        code = app(args=with_optional_session(sys.argv[1:]), standalone_mode=False)
     except MeltError as error:
         err.print(f"[bold red]melt:[/] {plain(str(error))}", soft_wrap=True)
         if isinstance(error, ParseError) and error.raw:
@@ -72,6 +76,15 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the last resort: a bug of ours, told as one
         code = _told(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def with_optional_session(argv: list[str]) -> list[str]:
+    """`--resume` alone means the last unfinished session: says so where no session follows it."""
+    out: list[str] = []
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        bare = word == "--resume" and not SESSION.fullmatch(following)
+        out += ["--resume", run.LAST] if bare and following != run.LAST else [word]
+    return out
 
 
 def _told(error: Exception) -> int:

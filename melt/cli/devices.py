@@ -10,14 +10,15 @@ from melt.cli.console import out, plain, print_json, say
 from melt.cli.options import AsJson, LabFile
 from melt.device import open_device
 from melt.errors import MeltError
-from melt.files import LabDevice, load_lab, load_profile
+from melt.files import Lab, LabDevice, load_lab
 
 EXAMPLE = "Example: **melt devices --lab lab.yaml**"
 
 
 def devices(lab: LabFile = None, as_json: AsJson = False) -> None:
     """List the devices of the lab, with what each is, or why it cannot be used and what to do."""
-    rows = [_look(name, spec) for name, spec in load_lab(lab).devices.items()]
+    known = load_lab(lab)
+    rows = [_look(name, spec, known) for name, spec in known.devices.items()]
     if as_json:
         print_json(rows)
         return
@@ -31,11 +32,11 @@ def devices(lab: LabFile = None, as_json: AsJson = False) -> None:
     out.print(table)
 
 
-def _look(name: str, spec: LabDevice) -> dict[str, Any]:
+def _look(name: str, spec: LabDevice, lab: Lab) -> dict[str, Any]:
     row: dict[str, Any] = {"device": name, "profile": spec.profile, "address": spec.address, "ready": False}
     row |= {"problem": None, "machine": None, "soc": None, "os": None}
     try:
-        with open_device(name, spec, load_profile(spec.profile), say) as device:
+        with open_device(name, spec, lab.profile(spec), say) as device:
             row |= {"ready": True, "machine": device.machine, "soc": device.fact("soc"), "os": device.fact("os")}
     except MeltError as error:
         row["problem"] = str(error)

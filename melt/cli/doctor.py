@@ -11,7 +11,7 @@ from melt.cli.console import out, plain, print_json, say
 from melt.cli.options import AsJson, LabFile
 from melt.device import Device, open_device
 from melt.errors import ParseError
-from melt.files import LabDevice, load_lab, load_profile
+from melt.files import Lab, LabDevice, load_lab
 from melt.records import Captured, Channel, Sensor
 
 EXAMPLE = "Example: **melt doctor local**"
@@ -23,8 +23,9 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Say what a device is, which sensors it has with a value of each now, and what is missing and why."""
-    name, spec = _named(device, lab)
-    with open_device(name, spec, load_profile(spec.profile), say) as opened:
+    known = load_lab(lab)
+    name, spec = _named(device, known)
+    with open_device(name, spec, known.profile(spec), say) as opened:
         sensors = _read(opened)
         data = {
             "device": name,
@@ -60,12 +61,12 @@ def doctor(
         out.print(missing)
 
 
-def _named(device: str, lab: LabFile) -> tuple[str, LabDevice]:
+def _named(device: str, lab: Lab) -> tuple[str, LabDevice]:
     """A lab's device, or an address taken as one."""
     if ":" in device:
         spec = LabDevice(profile="linux", address=device)
         return device.rstrip(":"), spec
-    return device, load_lab(lab).device(device)
+    return device, lab.device(device)
 
 
 def _read(device: Device) -> list[dict[str, Any]]:

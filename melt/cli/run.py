@@ -30,7 +30,8 @@ def run(
     ] = None,
     lab: LabFile = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", help="Go on with a session: its name, or 'last'.", metavar="SESSION")
+        str | None,
+        typer.Option("--resume", help="Go on with the last unfinished session, or the one named.", metavar="[SESSION]"),
     ] = None,
     results: Annotated[Path, typer.Option("--results", help="The folder for results.")] = Path("results"),
     preset: Annotated[str | None, typer.Option("--preset", help="quick, default or paper.")] = None,
@@ -43,9 +44,10 @@ def run(
 ) -> None:
     """Carry out a suite: every workload on every device, as jobs that the devices carry out by themselves.
 
-    What was measured is kept run by run; Ctrl-C ends the run under way, and --resume last goes on.
+    What was measured is kept run by run; Ctrl-C ends the run under way, and --resume goes on.
     """
-    plan = make_plan(*load_suite(suite), load_lab(lab), tuple(devices or ()), _assignments(assign, preset, runs))
+    known = load_lab(lab)
+    plan = make_plan(*load_suite(suite), known, tuple(devices or ()), _assignments(assign, preset, runs))
     if dry_run:
         _print_plan(plan, as_json=as_json)
         return
@@ -56,7 +58,7 @@ def run(
         session = resume_session(plan, results, None if resume == LAST else resume)
     with _Display() as display:
         outcome = carry_out_session(
-            session, plan, load_lab(lab), say=display.say, on_progress=display.tell, cancelled=cancelled
+            session, plan, known, say=display.say, on_progress=display.tell, cancelled=cancelled
         )
     found, unreadable = read_runs(session.path)
     folder = session.path.parent / "report"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -21,12 +22,21 @@ _BASE_LIMIT_S = 30.0
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal, read in pieces. Raises UsageError when it cannot be read."""
+    """The SHA-256 of a file, in hexadecimal. Raises UsageError when it cannot be read.
+
+    Remembered for as long as the file's size and time stamps stay the same: every run asks for it again.
+    """
     try:
-        with path.open("rb") as data:
-            return hashlib.file_digest(data, "sha256").hexdigest()
+        now = path.stat()
+        return _sha256_as_of(path, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256_as_of(path: Path, *_stamps: int) -> str:
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import os
 import platform
+import re
+import reprlib
+import secrets
 import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +37,9 @@ _TYPES: Mapping[str, str] = {
     "tensor(uint8)": "uint8",
     "tensor(bool)": "bool",
 }
+"""The types of an input that melt makes values for."""
+_KINDS = "biuf"
+"""numpy's letters for what can be compared as numbers."""
 
 Array = npt.NDArray[Any]
 
@@ -40,8 +47,8 @@ Array = npt.NDArray[Any]
 class OnnxParams(Strict):
     """`params` of a workload for this engine."""
 
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    inter_threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    threads: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
+    inter_threads: Annotated[int, Field(strict=True, ge=1, le=1024)] = 1
     spin: bool = True
     graph_level: Literal["disable", "basic", "extended", "all"] = "all"
     provider: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")] = "cpu"
@@ -103,13 +110,18 @@ class OnnxRuntime:
         if not output.exists():
             return OutputCheck(None, None, None, "the run left no outputs")
         data = output.read_bytes()
+        if not data:
+            return OutputCheck(None, None, None, "the runner kept no outputs: the event 'outputs' says why")
         try:
             got = read_outputs(data)
         except ValueError as error:
             return OutputCheck(_digest(data), None, None, f"the outputs cannot be read: {error}")
         key = str(sorted(prepared.identity.items()))
         if key not in self._references:
-            self._references[key] = _reference(prepared)
+            try:
+                self._references[key] = _reference(prepared)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the device's run stands by itself
+                return OutputCheck(_digest(data), None, None, f"this computer cannot run the model: {_first(error)}")
         return _compare(got, self._references[key], _digest(data))
 
 
@@ -125,7 +137,7 @@ def _params(request: Request) -> OnnxParams:
                 f"workload '{request.name}': engine onnxruntime has no parameter '{key}': {hint}"
             ) from None
         raise UsageError(
-            f"workload '{request.name}': params.{key}: {problem['msg']} (it is {problem['input']!r})"
+            f"workload '{request.name}': params.{key}: {problem['msg']} (it is {reprlib.repr(problem['input'])})"
         ) from None
 
 
@@ -150,8 +162,12 @@ def _open(model: Path) -> Any:
     try:
         return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - the binding raises a different class for each kind of bad file
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise UsageError(f"{model} is not a model that ONNX Runtime can load: {first}") from None
+        raise UsageError(f"{model} is not a model that ONNX Runtime can load: {_first(error)}") from None
+
+
+def _first(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 def _inputs(request: Request, session: Any) -> dict[str, Array]:
@@ -164,6 +180,10 @@ def _inputs(request: Request, session: Any) -> dict[str, Array]:
 
 
 def _values(workload: str, node: Any, asked: InputShape) -> Array:
+    if node.type not in _TYPES:
+        raise Unsupported(
+            f"workload '{workload}': input '{node.name}' is a {node.type}, which melt cannot make values for"
+        )
     dims = [d if isinstance(d, int) and d > 0 else None for d in node.shape]
     shown = "x".join("?" if d is None else str(d) for d in dims) or "scalar"
     shape = asked.shape if asked.shape is not None else tuple(d for d in dims if d is not None)
@@ -178,12 +198,8 @@ def _values(workload: str, node: Any, asked: InputShape) -> Array:
             f"workload '{workload}': input '{node.name}' of the model has shape {shown} and {said}: correct "
             f"inputs.{node.name}.shape",
         )
-    if node.type not in _TYPES:
-        raise Unsupported(
-            f"workload '{workload}': input '{node.name}' is a {node.type}, which melt cannot make values for"
-        )
     dtype = np.dtype(_TYPES[node.type])
-    if int(np.prod(shape, dtype=np.float64)) * dtype.itemsize > _MAX_INPUT_BYTES:
+    if math.prod(shape) * dtype.itemsize > _MAX_INPUT_BYTES:
         raise UsageError(
             f"workload '{workload}': input '{node.name}' would be larger than 1 GiB: choose a smaller shape"
         )
@@ -198,10 +214,16 @@ def _stored(array: Array) -> Path:
     data = array.astype(array.dtype.newbyteorder("<")).tobytes()
     path = cache_dir() / "inputs" / _digest(data)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{id(array)}.new")
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        temporary = path.with_suffix(f".{secrets.token_hex(4)}.new")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except OSError as error:
+            raise UsageError(
+                f"cache folder {path.parent} cannot be written: {error.strerror}: mend that, or name another with "
+                "XDG_CACHE_HOME"
+            ) from None
     return path
 
 
@@ -224,34 +246,47 @@ def _reference(prepared: Prepared) -> dict[str, Array]:
     return dict(zip(names, session.run(names, prepared.detail), strict=True))
 
 
+_MAX_HEADER = 4096
+_HEADER = re.compile(
+    rb"(\S*) (bool|u?int(?:8|16|32|64)|float(?:16|32|64)) (-|[0-9]{1,12}(?:x[0-9]{1,12}){0,31}) ([0-9]{1,12})"
+)
+
+
 def read_outputs(data: bytes) -> dict[str, Array]:
     """The tensors of an output file: for each a line `NAME DTYPE DIMS BYTES`, then its bytes. Raises ValueError."""
     out: dict[str, Array] = {}
     at = 0
     while at < len(data):
         end = data.find(b"\n", at)
-        words = data[at:end].decode("ascii").split(" ") if end >= 0 else []
-        if len(words) != 4:  # noqa: PLR2004 - the four words of the line
-            raise ValueError("a tensor's line is broken")
-        name, dtype, dims, size = urllib.parse.unquote(words[0]), words[1], words[2], int(words[3])
-        raw = data[end + 1 : end + 1 + size]
-        if len(raw) != size:
-            raise ValueError(f"output '{name}' is cut")
-        shape = () if dims == "-" else tuple(int(d) for d in dims.split("x"))
-        out[name] = np.frombuffer(raw, dtype=np.dtype(dtype).newbyteorder("<")).reshape(shape)
-        at = end + 1 + size
+        found = _HEADER.fullmatch(data, at, end) if 0 <= end - at <= _MAX_HEADER else None
+        if found is None:
+            raise ValueError(f"the line of a tensor is broken at byte {at}")
+        quoted, kind, dims, size = (word.decode("ascii") for word in found.groups())
+        name, dtype = urllib.parse.unquote(quoted), np.dtype(kind).newbyteorder("<")
+        shape = () if dims == "-" else tuple(map(int, dims.split("x")))
+        if math.prod(shape) * dtype.itemsize != int(size):
+            raise ValueError(f"output '{name:.60}' of shape {dims} and type {kind} cannot have {size} bytes")
+        raw = data[end + 1 : end + 1 + int(size)]
+        if len(raw) != int(size):
+            raise ValueError(f"output '{name:.60}' is cut")
+        if name in out:
+            raise ValueError(f"output '{name:.60}' stands twice")
+        out[name] = np.frombuffer(raw, dtype=dtype).reshape(shape)
+        at = end + 1 + int(size)
     return out
 
 
 def _compare(got: Mapping[str, Array], wanted: Mapping[str, Array], sha256: str) -> OutputCheck:
     worst, worst_share = 0.0, 0.0
     for name, reference in wanted.items():
-        if name not in got or got[name].shape != reference.shape:
-            return OutputCheck(sha256, None, False, f"output '{name}' is missing or of another shape")
+        if not isinstance(reference, np.ndarray) or reference.dtype.kind not in _KINDS:
+            return OutputCheck(sha256, None, None, f"output '{name}' is not a tensor of numbers")
+        if name not in got or (got[name].shape, got[name].dtype) != (reference.shape, reference.dtype):
+            return OutputCheck(sha256, None, False, f"output '{name}' is missing or of another shape or type")
         ours, theirs = got[name].astype(np.float64), reference.astype(np.float64)
-        if not np.array_equal(np.isfinite(ours), np.isfinite(theirs)):
-            return OutputCheck(sha256, None, False, f"output '{name}' is not finite in the same places")
         finite = np.isfinite(theirs)
+        if not np.array_equal(np.where(finite, 0.0, theirs), np.where(np.isfinite(ours), 0.0, ours), equal_nan=True):
+            return OutputCheck(sha256, None, False, f"output '{name}' is not finite in the same places")
         difference = float(np.max(np.abs(ours[finite] - theirs[finite]), initial=0.0))
         largest = float(np.max(np.abs(theirs[finite]), initial=0.0))
         worst = max(worst, difference)

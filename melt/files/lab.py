@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
 
 from melt.errors import UsageError, nearest
+from melt.files.profile import Profile, load_profile
 from melt.files.reader import read_model
-from melt.files.settings import Settings
-from melt.records import NAME, Strict
+from melt.files.settings import Name, Settings
+from melt.places import shipped
+from melt.records import Strict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Name = Annotated[str, Field(pattern=NAME)]
 THIS_COMPUTER = "local"
 
 
@@ -35,10 +37,18 @@ class LabDevice(Settings):
         return address
 
 
-class Lab(Strict):
-    """The devices by name; this computer is always among them."""
+class LabFile(Strict):
+    """What a lab file holds."""
 
     devices: Mapping[Name, LabDevice] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The devices by name, this computer always among them, and the folders where profiles are looked for."""
+
+    devices: Mapping[str, LabDevice]
+    profiles: tuple[Path, ...]
 
     def device(self, name: str) -> LabDevice:
         """The device of that name. Raises UsageError with the nearest one."""
@@ -57,9 +67,18 @@ class Lab(Strict):
                 raise UsageError(f"no device of the lab has the tag '{tag}': {nearest(tag, known)}")
         return [n for n, d in self.devices.items() if n in names or set(tags) & set(d.tags)]
 
+    def profile(self, device: LabDevice) -> Profile:
+        """The profile of a device. Raises UsageError."""
+        return load_profile(device.profile, self.profiles)
+
 
 def load_lab(path: Path | None) -> Lab:
-    """The lab file with this computer added as `local`, unless it names one so itself. Raises UsageError."""
-    lab = read_model(path, "lab", Lab) if path else Lab()
+    """The lab file with this computer added as `local`, unless it names one so itself.
+
+    Profiles of your own stand in `device_profiles/` beside the lab file and win over the shipped ones.
+    Raises UsageError.
+    """
+    found = read_model(path, "lab", LabFile).devices if path else {}
     here = {THIS_COMPUTER: LabDevice(profile="linux", address="local:")}
-    return Lab(devices={**here, **lab.devices})
+    own = (path.parent / "device_profiles",) if path else ()
+    return Lab({**here, **found}, (*own, shipped("device_profiles")))

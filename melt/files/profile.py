@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from melt.errors import UsageError
 from melt.files.reader import check_model, find, read_yaml
-from melt.files.settings import Settings
+from melt.files.settings import Name, Settings
 from melt.places import shipped
-from melt.records import NAME, Strict
+from melt.records import Strict
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _MAX_DEPTH = 5
+_OWN = frozenset({"name", "about", "verified"})
+"""What a profile says of itself alone: that a Jetson was verified says nothing of the next one."""
 
 
 class Thermal(Strict):
@@ -38,20 +43,23 @@ class EngineOnDevice(Strict):
 class Profile(Settings):
     """What a kind of device is: what can be read there, what is hot, what is held."""
 
-    name: Annotated[str, Field(pattern=NAME)]
+    name: Name
     platform: Literal["linux"] = "linux"
     verified: bool = False
     about: str = ""
     readings: tuple[str, ...] = ()
-    periods_s: Mapping[str, Annotated[float, Field(ge=0.001, le=3600)]] = Field(default_factory=dict)
+    periods_s: Mapping[str, Annotated[float, Field(strict=True, ge=0.001, le=3600)]] = Field(default_factory=dict)
     thermal: Thermal = Thermal()
     pin: Pin = Pin()
     engines: Mapping[str, EngineOnDevice] = Field(default_factory=dict)
 
 
-def load_profile(name: str) -> Profile:
-    """The shipped profile of that name, with what it `extends` below it. Raises UsageError."""
-    data, path = _load(name, 0)
+def load_profile(name: str, folders: Sequence[Path] = ()) -> Profile:
+    """The profile of that name in the first of the folders that has it, with what it `extends` below it.
+
+    Without folders, the shipped ones. Raises UsageError.
+    """
+    data, path = _load(name, list(folders) or [shipped("device_profiles")], ())
     return check_model(data, path, "profile", Profile)
 
 
@@ -59,16 +67,20 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in shipped("device_profiles").glob("*.yaml"))
 
 
-def _load(name: str, depth: int) -> tuple[dict[str, Any], Any]:
-    path = find(name, "profile", [shipped("device_profiles")])
+def _load(name: str, folders: list[Path], above: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
+    path = find(name, "profile", folders)
     data = read_yaml(path)
     parent = data.pop("extends", None)
     if parent is None:
         return data, path
-    if depth == _MAX_DEPTH or not isinstance(parent, str):
-        raise UsageError(f"{path}: key 'extends' must name another profile, at most {_MAX_DEPTH} deep")
-    below, _ = _load(parent, depth + 1)
-    return _over(below, data), path
+    if not isinstance(parent, str):
+        raise UsageError(f"{path}: key 'extends' must be the name of another profile")
+    if parent in (*above, name) or len(above) == _MAX_DEPTH:
+        chain = " → ".join((*above, name, parent))
+        raise UsageError(f"{path}: key 'extends' goes in a circle or more than {_MAX_DEPTH} deep: {chain}")
+    below, below_path = _load(parent, folders, (*above, name))
+    check_model(below, below_path, "profile", Profile)  # so that a mistake is told of the file that has it
+    return _over({key: value for key, value in below.items() if key not in _OWN}, data), path
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import reprlib
+import stat
 import types
 import typing
 from typing import Any, TypeVar
@@ -10,34 +13,88 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from melt.errors import UsageError, nearest
-from melt.records import SCHEMA, Strict
+from melt.records import NAME, SCHEMA, Strict
 
 if typing.TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_BYTES = 1 << 20
+_MAX_DEPTH = 16
+_SHOWN = 60
 M = TypeVar("M", bound=Strict)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe subset, without two things that hide mistakes: repeated keys and aliases."""
+    """YAML's safe subset, without what hides mistakes: repeated keys, aliases, tags, and words that turn into others.
+
+    A plain word is null, true, false or a decimal number as in YAML 1.2, and else itself: `no` and `on` are words,
+    `010` is ten, `1e3` is a number, `12:30` and `2026-01-31` are texts.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - as yaml declares it
+    _depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not used here", problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _wrong("aliases (*name) are not used here", event)
+        if event.tag is not None:
+            raise _wrong("tags (!name) are not used here", event)
+        if self._depth == _MAX_DEPTH:
+            raise _wrong(f"nested more than {_MAX_DEPTH} deep", event)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_scalar(self, node: Any) -> str:
+        text = super().construct_scalar(node)
+        if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text):
+            raise _wrong("a character that no text can hold", node)
+        return str(text)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, list | dict | set):
-                raise yaml.MarkedYAMLError(problem="a key must be a word", problem_mark=key_node.start_mark)
+                raise _wrong("a key must be a word", key_node)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"key '{key}' stands twice", problem_mark=key_node.start_mark)
+                raise _wrong(f"key '{_short(key)}' stands twice", key_node)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _wrong(problem: str, where: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
+
+
+for _tag, _words, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_words})\Z"), _first)
+
+
+def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
+
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML text holds. Raises ValueError with one line that says what is wrong, and in which line."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ValueError(f"line {line}: {_short(error.problem)}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"not readable as YAML: {_short(str(error).partition(chr(10))[0])}") from None
 
 
 def read_model(path: Path, kind: str, model: type[M]) -> M:
@@ -50,25 +107,37 @@ def read_model(path: Path, kind: str, model: type[M]) -> M:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds. Raises UsageError."""
+    text = read_text(path)
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        data = parse_yaml(text)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"{path} must hold keys and values, beginning with 'schema: {SCHEMA}' and 'kind: …'")
+    return data
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a person wrote. Raises UsageError."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UsageError(f"{path} is a folder: name a file in it")
+        if not stat.S_ISREG(mode):
+            raise UsageError(f"{path} is not a file: check the path")
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
             raise UsageError(f"{path} is larger than 1 MiB: this is not a file for melt")
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return data.decode("utf-8")
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist: check the path") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a text file in UTF-8") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise UsageError(f"{path}, line {line}: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{path} is not readable as YAML: {first}") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{path} must hold keys and values, beginning with 'schema: {SCHEMA}' and 'kind: …'")
-    return data
+    except ValueError as error:
+        raise UsageError(f"{str(path)!r} is not a path: {error}") from None
 
 
 def check_model(data: dict[str, Any], path: Path, kind: str, model: type[M]) -> M:
@@ -77,12 +146,13 @@ def check_model(data: dict[str, Any], path: Path, kind: str, model: type[M]) -> 
     schema, found = rest.pop("schema", None), rest.pop("kind", None)
     if found != kind:
         raise UsageError(
-            f"{path}: 'kind' is {found!r} where a {kind} is wanted: write 'kind: {kind}' or name another file"
+            f"{path}: 'kind' is {reprlib.repr(found)} where a {kind} is wanted: write 'kind: {kind}' or name another "
+            "file"
         )
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise UsageError(f"{path}: 'schema' must be a whole number, now {SCHEMA}")
     if schema > SCHEMA:
-        raise UsageError(f"{path} has schema {schema}, this melt reads up to {SCHEMA}: install a newer melt")
+        raise UsageError(f"{path} has schema {_short(schema)}, this melt reads up to {SCHEMA}: install a newer melt")
     try:
         return model.model_validate(rest)
     except ValidationError as error:
@@ -92,7 +162,7 @@ def check_model(data: dict[str, Any], path: Path, kind: str, model: type[M]) -> 
 def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing that is wrong, in words: the key, what it is, and the nearest valid one."""
     problem = error.errors(include_url=False)[0]
-    where = [str(part) for part in problem["loc"]]
+    where = [_short(part) for part in problem["loc"]]
     key = ".".join(where) or "the file"
     if problem["type"] == "extra_forbidden":
         return f"key '{key}' is not known: {nearest(where[-1], _keys_at(model, where[:-1]))}"
@@ -100,9 +170,15 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
         return f"key '{key}' is missing"
     if problem["type"] == "literal_error":
         valid = (problem.get("ctx") or {}).get("expected", "")
-        return f"key '{key}' is {problem['input']!r}, valid: {valid}"
+        return f"key '{key}' is {reprlib.repr(problem['input'])}, valid: {valid}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"key '{key}': {message[:1].lower()}{message[1:]} (it is {str(problem['input'])[:60]!r})"
+    return f"key '{key}': {message[:1].lower()}{message[1:]} (it is {reprlib.repr(problem['input'])})"
+
+
+def _short(what: object) -> str:
+    """A word from a file for a sentence: printable, and not longer than a line takes."""
+    text = "".join(c if c.isprintable() else "�" for c in str(what))
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _keys_at(model: type[BaseModel], where: list[str]) -> list[str]:
@@ -133,9 +209,10 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 def find(name: str, kind: str, folders: list[Path]) -> Path:
     """The file `NAME.yaml` in the first folder that has it. Raises UsageError with the nearest name."""
-    for folder in folders:
+    for folder in folders if re.fullmatch(NAME, name) else ():
         path = folder / f"{name}.yaml"
         if path.is_file():
             return path
     known = {p.stem for folder in folders for p in folder.glob("*.yaml")}
-    raise UsageError(f"there is no {kind} '{name}' in {' or '.join(str(f) for f in folders)}: {nearest(name, known)}")
+    shown, where = _short(name), " or ".join(str(f) for f in folders)
+    raise UsageError(f"there is no {kind} '{shown}' in {where}: {nearest(shown, known)}")

@@ -6,50 +6,100 @@ Command line > suite > lab > workload > profile > default. The resolved value ke
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import yaml
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from melt.errors import UsageError
-from melt.records import Resolved, Strict
+from melt.files.reader import parse_yaml
+from melt.records import NAME, Resolved, Strict
 
-Preset = Literal["quick", "default", "paper"]
-Positive = Annotated[float, Field(gt=0, le=7 * 86400)]
-Share = Annotated[float, Field(ge=0, le=86400)]
+if TYPE_CHECKING:
+    from pydantic import ValidationInfo
+
+_MOST_CPUS = 1024
 
 
-class Protocol(Strict):
+def _not_a_folder(name: str) -> str:
+    if name.startswith("."):
+        raise ValueError("a name does not begin with a dot")
+    return name
+
+
+def _cpus(text: str) -> str:
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not int(first) <= int(last or first) < _MOST_CPUS:
+            raise ValueError(f"CPUs are numbered 0 to {_MOST_CPUS - 1}, the lower one first, as in 0,2-3")
+    return text
+
+
+# strict: `runs: true` is not 1, and `runs: "3"` is not 3
+Whole = Annotated[int, Field(strict=True)]
+Seconds = Annotated[float, Field(strict=True, ge=0, le=86400)]
+Positive = Annotated[float, Field(strict=True, gt=0, le=7 * 86400)]
+Celsius = Annotated[float, Field(strict=True, ge=-100, le=250)]
+Seed = Annotated[Whole, Field(ge=0, le=2**63)]
+Name = Annotated[str, Field(pattern=NAME), AfterValidator(_not_a_folder)]
+"""It becomes a file's or folder's name, so it is not `..` either."""
+Cpus = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    Field(pattern=r"^[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*$", max_length=1024),
+    AfterValidator(_cpus),
+]
+
+
+class Group(Strict):
+    """A group of settings. A null that is written down wins over a lower file; it is refused where it says nothing."""
+
+    may_be_null: ClassVar[frozenset[str]] = frozenset()
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _says_something(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.field_name not in cls.may_be_null:
+            raise ValueError("write a value, or leave the key out")
+        return value
+
+
+class Protocol(Group):
     """How often and how long: a preset, and what is to differ from it."""
 
-    preset: Preset | None = None
-    runs: Annotated[int, Field(ge=1, le=1000)] | None = None
-    min_s: Share | None = None
-    min_n: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    warmup_s: Share | None = None
-    warmup_n: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    idle_s: Share | None = None
+    preset: Literal["quick", "default", "paper"] | None = None
+    runs: Annotated[Whole, Field(ge=1, le=1000)] | None = None
+    min_s: Seconds | None = None
+    min_n: Annotated[Whole, Field(ge=1, le=10_000_000)] | None = None
+    warmup_s: Seconds | None = None
+    warmup_n: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = None
+    idle_s: Seconds | None = None
     order: Literal["blocks"] | None = None
-    seed: Annotated[int, Field(ge=0, le=2**63)] | None = None
+    seed: Seed | None = None
 
 
-class Precheck(Strict):
+class Precheck(Group):
     """What must be so before a run starts, and how long to wait for it."""
 
-    zone_max_c: float | None = None
+    may_be_null = frozenset({"zone_max_c", "slope_max_c_per_min"})
+
+    zone_max_c: Celsius | None = None
     slope_max_c_per_min: Positive | None = None
-    max_wait_s: Share | None = None
+    max_wait_s: Seconds | None = None
 
 
-class Limits(Strict):
+class Limits(Group):
     """What ends a run from inside the device."""
 
+    may_be_null = frozenset({"zone_max_c", "memory_bytes"})
+
     wall_s: Positive | None = None
-    zone_max_c: float | None = None
-    memory_bytes: Annotated[int, Field(gt=0)] | None = None
+    zone_max_c: Celsius | None = None
+    memory_bytes: Annotated[Whole, Field(gt=0, lt=2**63)] | None = None
 
 
-class Energy(Strict):
+class Energy(Group):
+    """What the energy's figures need beside the run."""
+
     idle: Literal["per_block", "never"] | None = None
 
 
@@ -61,7 +111,7 @@ class Settings(Strict):
     precheck: Precheck = Precheck()
     limits: Limits = Limits()
     energy: Energy = Energy()
-    cpus: Annotated[str, Field(pattern=r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$")] | None = None
+    cpus: Cpus | None = None
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -116,9 +166,9 @@ def flatten(settings: Settings) -> dict[str, Any]:
     """What a file sets, by dotted key: `params.threads`, `protocol.runs`, `cpus`."""
     out: dict[str, Any] = {f"params.{key}": value for key, value in settings.params.items()}
     for group in ("protocol", "precheck", "limits", "energy"):
-        for key, value in getattr(settings, group).model_dump(exclude_none=True).items():
+        for key, value in getattr(settings, group).model_dump(exclude_unset=True).items():
             out[f"{group}.{key}"] = value
-    if settings.cpus is not None:
+    if "cpus" in settings.model_fields_set:
         out["cpus"] = settings.cpus
     return out
 
@@ -148,9 +198,9 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     if not separator or not key:
         raise UsageError(f"--set {text}: write KEY=VALUE, such as params.threads=2")
     try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {text}: the value cannot be read") from None
+        return key, parse_yaml(value)
+    except ValueError as error:
+        raise UsageError(f"--set {key}: the value cannot be read: {error}") from None
 
 
 def check_assignments(assignments: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -158,8 +208,8 @@ def check_assignments(assignments: Mapping[str, Any]) -> Mapping[str, Any]:
     nested: dict[str, Any] = {}
     for key, value in assignments.items():
         group, dot, rest = key.partition(".")
-        if dot:
-            nested.setdefault(group, {})[rest] = value
-        else:
+        if not dot:
             nested[key] = value
+        elif isinstance(nested.setdefault(group, {}), dict):
+            nested[group][rest] = value
     return flatten(Settings.model_validate(nested))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os.path
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from melt.errors import UsageError
 from melt.files.reader import read_model
-from melt.files.settings import Settings
+from melt.files.settings import Name, Settings
 from melt.places import shipped
-from melt.records import NAME, Strict
+from melt.records import Strict
+
+_LONGEST = 64
 
 
 class DeviceChoice(Strict):
@@ -25,7 +28,7 @@ class DeviceChoice(Strict):
 class Suite(Settings):
     """What is carried out: every workload, with every combination of the sweep, on every chosen device."""
 
-    name: Annotated[str, Field(pattern=NAME)]
+    name: Name
     workloads: Annotated[tuple[str, ...], Field(min_length=1)]
     devices: DeviceChoice = DeviceChoice()
     sweep: Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
@@ -33,22 +36,27 @@ class Suite(Settings):
 
     @field_validator("sweep")
     @classmethod
-    def _sweep_keys(cls, sweep: Mapping[str, tuple[Any, ...]]) -> Mapping[str, tuple[Any, ...]]:
-        for key in sweep:
-            if key != "cpus" and not key.startswith("params."):
-                raise ValueError(f"a sweep varies params.NAME or cpus, not '{key}'")
+    def _sweepable(cls, sweep: Mapping[str, tuple[Any, ...]]) -> Mapping[str, tuple[Any, ...]]:
+        for key, values in sweep.items():
+            if key != "cpus" and not re.fullmatch(r"params\.[A-Za-z0-9_.-]{1,64}", key):
+                raise ValueError(f"a sweep varies params.NAME or cpus, not '{key:.60}'")
+            for value in values:
+                # it becomes part of the cell's name
+                if (
+                    not isinstance(value, str | int | float)
+                    or not str(value).isprintable()
+                    or len(str(value)) > _LONGEST
+                ):
+                    raise ValueError(f"'{key}' varies words and numbers of up to {_LONGEST} characters")
         return sweep
 
 
 def load_suite(name_or_path: str) -> tuple[Suite, Path]:
     """The suite at a path, or the shipped one of that path or name; and its file. Raises UsageError."""
     path = Path(name_or_path)
-    if not path.exists() and not path.is_absolute():
+    if not os.path.lexists(path) and not path.is_absolute():
         # so that `melt run workloads/demo.yaml` works from an installed wheel in an empty folder
         file = path if path.suffix else path.with_suffix(".yaml")
-        candidate = shipped("workloads") / file.name
-        if candidate.is_file() and file.parent in (Path(), Path("workloads")):
-            path = candidate
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder: name a suite's file in it")
+        if file.parent in (Path(), Path("workloads")):
+            path = next((known for known in shipped("workloads").glob("*.yaml") if known.name == file.name), path)
     return read_model(path, "suite", Suite), path

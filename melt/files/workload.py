@@ -8,19 +8,20 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from melt.errors import UsageError
 from melt.files.reader import find, read_model
-from melt.files.settings import Settings
+from melt.files.settings import Name, Seed, Settings, Whole
 from melt.places import shipped
-from melt.records import NAME, Strict
+from melt.records import Strict
 
-Dim = Annotated[int, Field(ge=1, le=2**31)]
+Dim = Annotated[Whole, Field(ge=1, le=2**31)]
 
 
 class ModelSource(Strict):
     """Where the model comes from: made here, or a file."""
 
     make: str | None = None
-    seed: Annotated[int, Field(ge=0, le=2**63)] = 1
+    seed: Seed = 1
     path: str | None = None
 
     @model_validator(mode="after")
@@ -33,14 +34,14 @@ class ModelSource(Strict):
 class InputSpec(Strict):
     """An input's shape where the model leaves it open, and the seed of its values."""
 
-    shape: tuple[Dim, ...] | None = None
-    seed: Annotated[int, Field(ge=0, le=2**63)] = 1
+    shape: Annotated[tuple[Dim, ...], Field(max_length=16)] | None = None
+    seed: Seed = 1
 
 
 class Workload(Settings):
     """What is run: `params` are the engine's own."""
 
-    name: Annotated[str, Field(pattern=NAME)]
+    name: Name
     engine: str
     model: ModelSource
     inputs: Mapping[str, InputSpec] = Field(default_factory=dict)
@@ -58,9 +59,18 @@ def load_workload(name_or_path: str, beside: Path) -> tuple[Workload, Path]:
 
 
 def model_path(workload: Workload, file: Path) -> Path | None:
-    """The model's own file, a relative path being beside the workload's file; None for a model that is made."""
+    """The model's own file, a relative path being beside the workload's file; None for a model that is made.
+
+    It may be missing. Raises UsageError for a path that cannot be one.
+    """
     source = workload.model.path
     if source is None:
         return None
-    path = Path(source).expanduser()
-    return path if path.is_absolute() else file.parent / path
+    try:
+        path = file.parent / Path(source).expanduser()
+        path.stat()
+    except FileNotFoundError:
+        pass  # the caller knows better what to do about it
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no such person's home
+        raise UsageError(f"{file}: key 'model.path' cannot be used: {error}") from None
+    return path

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from melt.engines import engine_named
-from melt.errors import UsageError
+from melt.engines import ENGINES
+from melt.errors import UsageError, nearest
 from melt.files import (
     Lab,
     Suite,
     Workload,
     check_assignments,
     flatten,
-    load_profile,
     load_workload,
     resolve,
 )
-from melt.files.reader import first_problem
+from melt.files.reader import first_problem, read_text
 from melt.files.settings import Settings
 from melt.store import CellRecord, Slot, digest_of
 
@@ -76,20 +76,28 @@ def make_plan(suite: Suite, file: Path, lab: Lab, names: tuple[str, ...], assign
     `assignments` are the command line's. Raises UsageError for whatever a person can correct in the files.
     """
     chosen = lab.choose(names, ()) if names else lab.choose(suite.devices.names, suite.devices.tags) or ["local"]
-    above = _checked(assignments)
+    above = _checked(assignments, "--set")
+    for key in above:
+        if key in suite.sweep:
+            raise UsageError(f"--set {key}: {file} sweeps that key: change its 'sweep' instead")
+    if math.prod(map(len, suite.sweep.values())) * len(suite.workloads) * len(chosen) > MOST_RUNS:
+        raise UsageError(f"{file}: that would be more than {MOST_RUNS} runs: make the sweep smaller")
+    points = [(point, _checked(point, f"{file}: sweep")) for point in _points(suite)]
+    below = {device: flatten(lab.profile(lab.device(device))) for device in chosen}
     cells: list[Cell] = []
-    sources = {file.name: file.read_text(encoding="utf-8")}
+    sources = {file.name: read_text(file)}
     for reference in suite.workloads:
         workload, path = load_workload(reference, file.parent)
-        engine_named(workload.engine)
-        sources[path.name] = path.read_text(encoding="utf-8")
-        for device, point in itertools.product(chosen, _points(suite)):
+        if workload.engine not in ENGINES:
+            raise UsageError(f"{path}: there is no engine '{workload.engine}': {nearest(workload.engine, ENGINES)}")
+        sources[path.name if path.name not in sources else reference] = read_text(path)
+        for device, (point, values) in itertools.product(chosen, points):
             spec = lab.device(device)
             layers = [
-                (f"profile {spec.profile}", flatten(load_profile(spec.profile))),
+                (f"profile {spec.profile}", below[device]),
                 (f"workload {workload.name}", flatten(workload)),
                 (f"lab device {device}", flatten(spec)),
-                (f"suite {suite.name}", {**flatten(suite), **point}),
+                (f"suite {suite.name}", {**flatten(suite), **values}),
                 ("command line", above),
             ]
             cells.append(Cell(_cell_id(workload.name, point), workload, path, device, resolve(layers)))
@@ -101,11 +109,11 @@ def make_plan(suite: Suite, file: Path, lab: Lab, names: tuple[str, ...], assign
     return Plan(suite, tuple(cells), _order(cells), sources)
 
 
-def _checked(assignments: Mapping[str, Any]) -> Mapping[str, Any]:
+def _checked(assignments: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     try:
         return check_assignments(assignments)
     except ValidationError as error:
-        raise UsageError(f"--set: {first_problem(error, Settings)}") from None
+        raise UsageError(f"{where}: {first_problem(error, Settings)}") from None
 
 
 def _points(suite: Suite) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from melt.device import open_device
 from melt.engines import InputShape, Request, StopRules, engine_named
 from melt.errors import Interrupted, Unsupported
-from melt.files import load_profile
 from melt.job import forget, status
 from melt.run import Context, carry_out, finish, model_file
 
@@ -56,6 +55,7 @@ class Worker:
         self._session = session
         self._cells = {cell.id: cell for cell in plan.cells if cell.device == name}
         self._spec = lab.device(name)
+        self._profile = lab.profile(self._spec)
         self._say = say
         self._on_progress = on_progress
         self._cancelled = cancelled
@@ -72,7 +72,7 @@ class Worker:
 
     def open(self) -> None:
         """Reaches the device and prepares every cell, so that what is wrong is told before the first run."""
-        device = open_device(self.name, self._spec, load_profile(self._spec.profile), self._say)
+        device = open_device(self.name, self._spec, self._profile, self._say)
         try:
             for cell in self._cells.values():
                 engine = self._engines.setdefault(cell.workload.engine, engine_named(cell.workload.engine))

@@ -119,7 +119,10 @@ def finish(context: Context, pending: Pending) -> StoredRun:
         context.on_step("analyse")
         known = last if last.state == "done" else whole
         told = pending.model_copy(update={"host": {**pending.host, **steps.took_s}})
-        stored = context.session.publish(folder, record.from_folder(context, told, known, folder, reasons))
+        made = record.from_folder(context, told, known, folder, reasons)
+        context.on_step("store")
+        stored = context.session.publish(folder, made)
+    context.on_step("forget")
     forget(device, pending.run_id)
     context.session.settle(pending.run_id)
     _complain(context, stored)

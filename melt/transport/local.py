@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import psutil
 
-from melt.errors import DeviceError, TransportError, TransportTimeout
+from melt.errors import DeviceError, TransportTimeout, UsageError
 from melt.transport.base import NOT_EXECUTABLE, NOT_FOUND, Completed, Deadline, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from melt.transport.base import Process
 
 _CHUNK = 1 << 20
 _GRACE_S = 5.0
@@ -48,16 +51,20 @@ class LocalTransport:
                 raise
         return Completed(tuple(argv), _code(child), stdout, stderr)
 
-    def start(self, argv: Sequence[str]) -> LocalProcess:
+    def start(self, argv: Sequence[str]) -> Process:
         try:
             return LocalProcess(argv, _spawn(argv, stdin=subprocess.DEVNULL))
         except OSError as error:
-            raise TransportError(f"'{argv[0]}' cannot be started on this computer: {error.strerror}") from error
+            return NotStarted(_not_started(argv, error))
 
     def push(self, source: Path, target: str, *, deadline: Deadline, executable: bool = False) -> None:
         place = Path(target)
         try:
-            with source.open("rb") as data, _beside(place) as temporary:
+            data = source.open("rb")
+        except OSError as error:
+            raise UsageError(f"{source} cannot be read: {error.strerror}") from error
+        try:
+            with data, _beside(place) as temporary:
                 with temporary.open("wb") as out:
                     _copy(data, out, deadline, f"copying {source.name} to {target}")
                 temporary.chmod(0o755 if executable else 0o644)
@@ -66,16 +73,15 @@ class LocalTransport:
             raise _write_error(error, target) from error
 
     def pull(self, source: str, target: Path, *, deadline: Deadline, limit_bytes: int) -> None:
+        data = _open_file(source)
         try:
-            with Path(source).open("rb") as data, _beside(target) as temporary:
+            with data, _beside(target) as temporary:
                 if os.fstat(data.fileno()).st_size > limit_bytes:
                     raise DeviceError(f"{source} is larger than {limit_bytes} bytes and was left where it is")
                 with temporary.open("wb") as out:
                     _copy(data, out, deadline, f"copying {source} from this computer", limit_bytes)
                 temporary.chmod(0o644)
                 temporary.replace(target)
-        except FileNotFoundError as error:
-            raise DeviceError(f"{source} is not on this computer", code="missing") from error
         except OSError as error:
             raise _write_error(error, str(target)) from error
 
@@ -89,31 +95,64 @@ class LocalProcess:
     def __init__(self, argv: Sequence[str], child: subprocess.Popen[bytes]) -> None:
         self._argv = tuple(argv)
         self._child = child
+        self._stderr = bytearray()
 
     def read(self, deadline: Deadline) -> bytes:
-        if self._child.stdout is None:
+        if self._child.stdout is None or self._child.stderr is None:
             return b""
-        descriptor = self._child.stdout.fileno()
-        ready, _, _ = select.select([descriptor], [], [], deadline.left_s)
-        if not ready:
-            raise TransportTimeout(f"'{shown(self._argv)}' on this computer said nothing before its limit")
-        return os.read(descriptor, 65536)
+        out, err = self._child.stdout.fileno(), self._child.stderr.fileno()
+        poll = select.poll()
+        poll.register(out, select.POLLIN)
+        poll.register(err, select.POLLIN)
+        while True:
+            ready = {descriptor for descriptor, _ in poll.poll(deadline.left_s * 1000)}
+            # stderr is read along: a command that fills its pipe would never come to its next line of stdout
+            if err in ready:
+                chunk = os.read(err, _CHUNK)
+                self._stderr += chunk
+                if not chunk:
+                    poll.unregister(err)
+            if out in ready:
+                return os.read(out, 65536)
+            if not deadline.left_s:
+                raise TransportTimeout(f"'{shown(self._argv)}' on this computer said nothing before its limit")
 
     def wait(self, deadline: Deadline) -> Completed:
         try:
             stdout, stderr = self._child.communicate(timeout=deadline.left_s)
         except subprocess.TimeoutExpired:
+            _end(self._child)
+            stdout, stderr = _remains(self._child)
+            message = f"'{shown(self._argv)}' on this computer took longer than its limit and was ended"
             self.close()
-            raise TransportTimeout(f"'{shown(self._argv)}' on this computer took longer than its limit") from None
-        return Completed(self._argv, _code(self._child), stdout, stderr)
+            raise TransportTimeout(message, stdout, bytes(self._stderr) + stderr) from None
+        return Completed(self._argv, _code(self._child), stdout, bytes(self._stderr) + stderr)
 
     def close(self) -> None:
-        if self._child.poll() is None:
+        if self._child.returncode is None:
             _end(self._child)
         for stream in (self._child.stdout, self._child.stderr):
             if stream is not None:
                 stream.close()
         self._child.wait()
+
+
+class NotStarted:
+    """A command that never was: its program is missing or may not be executed."""
+
+    def __init__(self, completed: Completed) -> None:
+        self._completed = completed
+
+    def read(self, deadline: Deadline) -> bytes:
+        del deadline  # there is nothing to wait for
+        return b""
+
+    def wait(self, deadline: Deadline) -> Completed:
+        del deadline
+        return self._completed
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _spawn(argv: Sequence[str], stdin: int) -> subprocess.Popen[bytes]:
@@ -139,13 +178,17 @@ def _not_started(argv: Sequence[str], error: OSError) -> Completed:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Ends the command's process group, and those of its descendants that have left the group."""
-    descendants: list[psutil.Process] = []
+    """Ends a command that has not been waited for: its session, and its descendants that have left the session."""
+    members: list[psutil.Process] = []
     with contextlib.suppress(psutil.Error):
-        descendants = psutil.Process(child.pid).children(recursive=True)
+        members = psutil.Process(child.pid).children(recursive=True)
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError):
+            if os.getsid(process.pid) == child.pid:
+                members.append(process)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    for process in descendants:
+    for process in members:
         with contextlib.suppress(psutil.Error):
             process.kill()
 
@@ -158,10 +201,24 @@ def _remains(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
         return held.stdout or b"", held.stderr or b""
 
 
+def _open_file(source: str) -> BinaryIO:
+    """A regular file, opened; a pipe without a writer would never open."""
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DeviceError(f"{source} is not on this computer", code="missing") from error
+    except OSError as error:
+        raise DeviceError(f"{source} on this computer cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DeviceError(f"{source} on this computer is not a file")
+    return os.fdopen(descriptor, "rb")
+
+
 @contextlib.contextmanager
 def _beside(place: Path) -> Iterator[Path]:
     """A temporary name in the folder of `place`, gone afterwards unless it was renamed."""
-    descriptor, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name[:64]}-", suffix=".part")
+    descriptor, name = tempfile.mkstemp(dir=place.parent, prefix=".melt-", suffix=".part")
     os.close(descriptor)
     temporary = Path(name)
     try:

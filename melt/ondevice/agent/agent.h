@@ -25,7 +25,7 @@
 
 #define MELT_AGENT_VERSION "1"
 
-enum { MAX_SENSORS = 256, MAX_WORDS = 512, MAX_SETS = 128, MAX_RAW = 16384, NAME_LEN = 65 };
+enum { MAX_SENSORS = 256, MAX_WORDS = 512, MAX_SETS = 128, MAX_RAW = 16384, NAME_LEN = 65, MAX_VALUE = 4096 };
 
 /* Exit codes of `start`, told apart by the host. */
 enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_LOCKED = 75 };

@@ -31,6 +31,7 @@ typedef struct {
     pid_t engine;
     int exit_code, signal;
     bool undone;
+    int lock, alive; /* held: the device's lock, and the sign that this agent lives */
 } Job;
 
 static volatile sig_atomic_t asked_to_stop;
@@ -40,7 +41,7 @@ static void on_stop(int signal_number) {
     asked_to_stop = 1;
 }
 
-static void write_status(const Job *job) {
+static bool write_status(const Job *job) {
     char path[PATH_MAX], line[1024], exit_text[16] = "null", signal_text[16] = "null";
     if (job->exit_code >= 0) snprintf(exit_text, sizeof exit_text, "%d", job->exit_code);
     if (job->signal > 0) snprintf(signal_text, sizeof signal_text, "%d", job->signal);
@@ -50,7 +51,9 @@ static void write_status(const Job *job) {
              "\"engine_pid\":%d,\"exit\":%s,\"signal\":%s,\"why\":\"%s\",\"undone\":%s}\n",
              job->state, job->phase, job->plan->run_id, (long long)now_ns(), job->boot, (int)getpid(), (int)job->engine,
              exit_text, signal_text, job->why ? job->why : "", job->undone ? "true" : "false");
-    if (!write_whole(path, line)) say("status: %s", strerror(errno));
+    bool fine = write_whole(path, line);
+    if (!fine) say("status: %s", strerror(errno));
+    return fine;
 }
 
 static void event_clocks(const char *name, const char *more) {
@@ -122,16 +125,18 @@ static void verify_affinity(const Plan *plan, pid_t pid) {
 static int open_output(const char *name) { return open(name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644); }
 
 /* In the child, between fork and exec. Tells the parent what failed through `report`, which exec closes. */
-static void become_engine(const Plan *plan, int report) {
+static void become_engine(const Plan *plan, pid_t agent, int report) {
     struct rlimit size = {MAX_OUTPUT_BYTES, MAX_OUTPUT_BYTES}, core = {0, 0};
     sigset_t none;
     cpu_set_t cpus;
     const char *step = "start";
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a killed agent leaves no engine behind */
+    if (getppid() != agent) _exit(126); /* it was killed before that */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
     setrlimit(RLIMIT_FSIZE, &size);
     setrlimit(RLIMIT_CORE, &core);
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC), out = open_output("stdout"), err = open_output("stderr");
@@ -151,8 +156,8 @@ failed:;
 static bool start_engine(Job *job) {
     int report[2];
     if (pipe2(report, O_CLOEXEC)) return false;
-    pid_t child = fork();
-    if (child == 0) become_engine(job->plan, report[1]);
+    pid_t agent = getpid(), child = fork();
+    if (child == 0) become_engine(job->plan, agent, report[1]);
     close(report[1]);
     char text[512];
     ssize_t n = child > 0 ? read(report[0], text, sizeof text - 1) : -1;
@@ -170,22 +175,33 @@ static bool start_engine(Job *job) {
     return false;
 }
 
-/* Ends every process below this one; as a subreaper the agent inherits those whose parents are gone. */
-static void kill_descendants(int signal_number) {
-    for (int round = 0; round < 8; round++) {
-        char path[64], text[4096];
-        snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-        if (read_file(path, text, sizeof text) <= 0) return;
-        bool any = false;
-        for (char *rest = text, *word; (word = strsep(&rest, " \n"));) {
-            pid_t pid = atoi(word);
-            if (pid <= 0) continue;
-            kill(pid, signal_number);
-            if (waitpid(pid, NULL, WNOHANG) == 0) any = true;
+static pid_t parent_of(pid_t pid) {
+    char path[64], text[1024];
+    int parent = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    const char *after = read_file(path, text, sizeof text) > 0 ? strrchr(text, ')') : NULL;
+    return after && sscanf(after + 1, " %*c %d", &parent) == 1 ? parent : 0;
+}
+
+/* Ends every process below this one: as a subreaper the agent inherits those whose parents are gone, one generation a
+ * round. Not every kernel lists a process's children, so all are looked at; usually there is none and none is. */
+static void kill_descendants(void) {
+    for (int64_t limit = now_ns() + KILL_GRACE_NS; now_ns() < limit; usleep(2000)) {
+        pid_t ended;
+        while ((ended = waitpid(-1, NULL, WNOHANG)) > 0) { }
+        if (ended < 0) return;
+        DIR *dir = opendir("/proc");
+        for (struct dirent *entry; dir && (entry = readdir(dir));) {
+            pid_t pid = atoi(entry->d_name);
+            if (pid > 0 && parent_of(pid) == getpid()) kill(pid, SIGKILL);
         }
-        if (!any) return;
-        usleep(2000);
+        if (dir) closedir(dir);
     }
+}
+
+/* To the engine's group, and to the engine should it have left that group. */
+static void signal_engine(const Job *job, int signal_number) {
+    if (kill(-job->engine, signal_number) || getpgid(job->engine) != job->engine) kill(job->engine, signal_number);
 }
 
 /* Waits for the engine while watching time, memory, heat and requests to stop. */
@@ -223,16 +239,16 @@ static void watch_engine(Job *job) {
             if (hot && !strcmp(why, "ceiling"))
                 event("agent.kill", "\"why\":\"ceiling\",\"sensor\":\"%s\",\"value\":%.0f", hot, value);
             else event("agent.kill", "\"why\":\"%s\"", why);
-            kill(-job->engine, SIGTERM);
+            signal_engine(job, SIGTERM);
             kill_at = t + KILL_GRACE_NS;
         }
         if (t >= kill_at) {
-            kill(-job->engine, SIGKILL);
+            signal_engine(job, SIGKILL);
             kill_at = t + KILL_GRACE_NS;
         }
         int64_t wake = t + 100 * MS;
         if (plan->memory_period_ns && memory_due < wake) wake = memory_due;
-        if (limit < wake) wake = limit;
+        if (!job->why && limit < wake) wake = limit;
         if (kill_at < wake) wake = kill_at;
         int64_t left = wake > t ? wake - t : 0;
         struct timespec pause = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
@@ -271,6 +287,7 @@ static void carry_out(Job *job) {
     event_clocks("agent.begin", "");
     int64_t cpu_before = clock_ns(CLOCK_PROCESS_CPUTIME_ID), began = now_ns();
     bool ready = state_apply(job->plan, job->dir);
+    if (!ready) event("error", "\"kind\":\"start\",\"message\":\"the undo journal could not be written\"");
     if (ready && !sampler_begin(job->plan, job->dir, now_ns() + 5 * MS)) {
         event("error", "\"kind\":\"start\",\"message\":\"the sampler could not start\"");
         ready = false;
@@ -293,7 +310,7 @@ static void carry_out(Job *job) {
     }
     SamplerCounts counts = sampler_end();
     int64_t cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu_before, wall = now_ns() - began;
-    kill_descendants(SIGKILL);
+    kill_descendants();
     job->phase = "undo";
     job->undone = state_restore(job->dir);
     char more[256];
@@ -304,10 +321,12 @@ static void carry_out(Job *job) {
     event_sync();
     job->state = "done";
     job->phase = "done";
+    close(job->lock); /* who reads that this job is done may start the next; a thread that hangs may hold the rest for long */
     write_status(job);
+    close(job->alive);
 }
 
-/* Takes the device lock, or says who holds it. The lock dies with its holder; the text in it is only for people. */
+/* Takes the device lock (-3: this very job holds it), or says who does. The lock dies with its holder; the text in it is only for people. */
 static int take_lock(const Plan *plan) {
     int fd = open(plan->lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0) {
@@ -319,14 +338,25 @@ static int take_lock(const Plan *plan) {
         ssize_t n = pread(fd, owner, sizeof owner - 1, 0);
         owner[n > 0 ? n : 0] = '\0';
         owner[strcspn(owner, "\n")] = '\0';
-        say("locked by %s", owner);
         close(fd);
+        if (!strcmp(owner, plan->run_id)) return -3;
+        say("locked by %s", owner);
         return -2;
     }
     char text[192];
     int n = snprintf(text, sizeof text, "%s\n", plan->run_id);
     if (ftruncate(fd, 0) || pwrite(fd, text, (size_t)n, 0) != n) say("lock: %s", strerror(errno));
     return fd;
+}
+
+/* A file that the starter left open (a link's socket, a pipe's end) must not stay open for as long as the job lives. */
+static void drop_inherited_files(void) {
+    DIR *dir = opendir("/proc/self/fd");
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        int fd = atoi(entry->d_name);
+        if (fd > STDERR_FILENO && fd != dirfd(dir)) close(fd);
+    }
+    if (dir) closedir(dir);
 }
 
 int job_start(const char *job_dir) {
@@ -336,15 +366,20 @@ int job_start(const char *job_dir) {
         say("%s: %s", job_dir, strerror(errno));
         return EXIT_USAGE;
     }
+    if (strlen(full) > PATH_MAX - 64) {
+        say("%s: %s", full, strerror(ENAMETOOLONG));
+        return EXIT_USAGE;
+    }
+    drop_inherited_files();
     snprintf(path, sizeof path, "%s/plan", full);
     if (!plan_read(path, &plan)) return EXIT_USAGE;
     /* A host whose link was cut may ask twice: a job is carried out once. */
     snprintf(path, sizeof path, "%s/status", full);
-    if (access(path, F_OK) == 0) {
+    int lock = access(path, F_OK) == 0 ? -3 : take_lock(&plan);
+    if (lock == -3 || (lock >= 0 && access(path, F_OK) == 0)) { /* or it ran and ended just before the lock was taken */
         say("already started");
         return EXIT_FINE;
     }
-    int lock = take_lock(&plan);
     if (lock < 0) return lock == -2 ? EXIT_LOCKED : EXIT_FAILED;
     snprintf(path, sizeof path, "%s/alive", full);
     int alive = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
@@ -372,15 +407,16 @@ int job_start(const char *job_dir) {
         say("agent.log: %s", strerror(errno));
         _exit(EXIT_FAILED);
     }
-    struct sigaction stop = {.sa_handler = on_stop}, ignore = {.sa_handler = SIG_IGN};
+    struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGTERM, &stop, NULL);
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGHUP, &ignore, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
+    signal(SIGCHLD, SIG_DFL); /* ignored by whoever started us, it would lose the engine's exit code */
     sigset_t children;
     sigemptyset(&children);
     sigaddset(&children, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &children, NULL);
+    sigprocmask(SIG_SETMASK, &children, NULL);
     event_open(full);
     char *slash = strrchr(full, '/');
     if (slash) {
@@ -390,12 +426,14 @@ int job_start(const char *job_dir) {
         if (left) event("agent.leftover", "\"journals\":%d", left);
     }
     static Job job = {.exit_code = -1};
+    job.lock = lock;
+    job.alive = alive;
     job.dir = full;
     job.plan = &plan;
     boot_id(job.boot);
     job.state = "running";
     job.phase = "start";
-    write_status(&job);
+    if (!write_status(&job)) _exit(EXIT_FAILED); /* a full disk: nobody could follow the job */
     if (write(ready[1], "1", 1) != 1) say("nobody waits for the start");
     close(ready[1]);
     dup2(null, 0);
@@ -409,9 +447,9 @@ int job_start(const char *job_dir) {
 static bool is_alive(const char *job_dir) {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/alive", job_dir);
-    int fd = open(path, O_RDWR | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return false;
-    bool alive = flock(fd, LOCK_EX | LOCK_NB) != 0;
+    bool alive = flock(fd, LOCK_SH | LOCK_NB) != 0; /* shared: two who ask at once do not take each other for the agent */
     close(fd);
     return alive;
 }

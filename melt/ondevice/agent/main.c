@@ -9,9 +9,22 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+/* A program started without stdin, stdout or stderr would get their numbers for its own files, and lose them to a dup2. */
+static void hold_standard_files(void) {
+    for (int fd; (fd = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0;)
+        if (fd > STDERR_FILENO) {
+            close(fd);
+            return;
+        }
+}
+
 static int undo(const char *lock_path, const char *jobs_dir) {
     int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB)) {
+    if (fd < 0) {
+        say("lock: %s: %s", lock_path, strerror(errno));
+        return EXIT_FAILED;
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB)) {
         say("%s: a job holds the device", lock_path);
         return EXIT_LOCKED;
     }
@@ -21,6 +34,7 @@ static int undo(const char *lock_path, const char *jobs_dir) {
 }
 
 int main(int argc, char **argv) {
+    hold_standard_files();
     const char *verb = argc > 1 ? argv[1] : "";
     if (!strcmp(verb, "version") && argc == 2) return printf("melt-agent %s\n", MELT_AGENT_VERSION) < 0;
     if (!strcmp(verb, "start") && argc == 3) return job_start(argv[2]);

@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_PLAN = 1 << 20 };
+enum { MAX_PLAN = 1 << 20, MAX_CPUS = 1024 };
 
 static int hex(char c) {
     if (c >= '0' && c <= '9') return c - '0';
@@ -70,9 +71,17 @@ static Sensor *sensor_named(Plan *plan, const char *name) {
     return NULL;
 }
 
+/* Names stand unquoted in the trace and in events. */
+static bool is_name(const char *text, size_t room) {
+    size_t n = strlen(text);
+    for (const char *c = text; *c; c++)
+        if (!isalnum((unsigned char)*c) && !strchr("._-", *c)) return false;
+    return n > 0 && n < room;
+}
+
 /* sample NAME PERIOD_US TIMEOUT_MS file|reopen PATH   or   … command ARGV… */
 static bool parse_sample(Plan *plan, char **w, int n) {
-    if (n < 6 || plan->n_sensors == MAX_SENSORS || strlen(w[1]) >= NAME_LEN || sensor_named(plan, w[1])) return false;
+    if (n < 6 || plan->n_sensors == MAX_SENSORS || !is_name(w[1], NAME_LEN) || sensor_named(plan, w[1])) return false;
     Sensor *s = &plan->sensors[plan->n_sensors];
     int64_t period_us, timeout_ms;
     if (!number(w[2], 1000, 3600LL * 1000000, &period_us) || !number(w[3], 1, 600000, &timeout_ms)) return false;
@@ -96,9 +105,7 @@ static bool parse_line(Plan *plan, char **w, int n) {
     int64_t value;
     if (!strcmp(w[0], "melt-plan")) return n == 2 && !strcmp(w[1], "1");
     if (!strcmp(w[0], "run_id")) {
-        if (n != 2 || strlen(w[1]) >= sizeof plan->run_id) return false;
-        for (const char *c = w[1]; *c; c++)
-            if (!isalnum((unsigned char)*c) && *c != '-' && *c != '_') return false;
+        if (n != 2 || !is_name(w[1], sizeof plan->run_id)) return false;
         strcpy(plan->run_id, w[1]);
         return true;
     }
@@ -125,7 +132,7 @@ static bool parse_line(Plan *plan, char **w, int n) {
     }
     if (!strcmp(w[0], "cpus")) {
         cpu_set_t set;
-        return n == 2 && cpus_parse(w[1], &set) && (plan->cpus = strdup(w[1]));
+        return n == 2 && strlen(w[1]) < MAX_CPUS && cpus_parse(w[1], &set) && (plan->cpus = strdup(w[1]));
     }
     if (!strcmp(w[0], "sample")) return parse_sample(plan, w, n);
     if (!strcmp(w[0], "ceiling")) {
@@ -133,10 +140,10 @@ static bool parse_line(Plan *plan, char **w, int n) {
         char *end;
         if (!s) return false;
         s->ceiling = strtod(w[2], &end);
-        return s->has_ceiling = end != w[2] && !*end;
+        return s->has_ceiling = end != w[2] && !*end && isfinite(s->ceiling);
     }
     if (!strcmp(w[0], "set")) {
-        if (n != 3 || plan->n_sets == MAX_SETS || w[1][0] != '/') return false;
+        if (n != 3 || plan->n_sets == MAX_SETS || w[1][0] != '/' || strlen(w[1]) >= PATH_MAX || strlen(w[2]) >= MAX_VALUE - 1) return false;
         plan->sets[plan->n_sets++] = (Setting){strdup(w[1]), strdup(w[2])};
         return true;
     }
@@ -160,7 +167,7 @@ bool plan_read(const char *path, Plan *plan) {
         return false;
     }
     int line_number = 0;
-    bool fine = true;
+    bool fine = strlen(text) == (size_t)n; /* what follows a NUL would be left out unseen */
     for (char *rest = text, *line; fine && (line = strsep(&rest, "\n"));) {
         line_number++;
         char *words[MAX_WORDS];
@@ -188,6 +195,7 @@ bool plan_read(const char *path, Plan *plan) {
 bool cpus_parse(const char *text, void *cpu_set) {
     cpu_set_t *set = cpu_set;
     CPU_ZERO(set);
+    if (text[strspn(text, "0123456789,-")]) return false;
     while (*text) {
         char *end;
         long first = strtol(text, &end, 10), last = first;

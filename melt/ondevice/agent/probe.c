@@ -95,7 +95,7 @@ static void *read_thread(void *argument) {
 
 static void print_read(const char *path, const Read *r, int64_t took_ns, const char *error) {
     static char escaped[6 * MAX_DATA + 8];
-    char name[6 * 1024];
+    char name[6 * PATH_MAX + 8];
     escape_json(name, sizeof name, path, strlen(path));
     if (error) {
         printf("{\"path\":\"%s\",\"ns\":%lld,\"error\":\"%s\"}\n", name, (long long)took_ns, error);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -16,11 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER = 1 << 18, THREAD_STACK = 256 * 1024 };
+enum { BUFFER = 1 << 18, THREAD_STACK = 256 * 1024, ONE_READ = 2048 };
 
 typedef struct {
     int fd;
@@ -34,16 +36,21 @@ static pthread_mutex_t trace_mutex = PTHREAD_MUTEX_INITIALIZER;
 static int trace_fd = -1;
 static char buffer[BUFFER];
 static size_t buffered;
+static off_t trace_bytes; /* written, in whole rows */
+static bool trace_closed;
 static int64_t flushed_ns;
 
-static atomic_int generation;          /* which file thread is the current one */
-static atomic_int reading = -1;        /* the sensor that it is inside of */
-static atomic_llong reading_since_ns;
+/* Held while the file thread goes into and comes out of a read, and while it is replaced: `files` belongs to the current
+ * thread, which is the one whose number `generation` is. */
+static pthread_mutex_t hand_over = PTHREAD_MUTEX_INITIALIZER;
+static atomic_int generation;
+static int reading = -1; /* the sensor that it is inside of */
+static int64_t reading_since_ns;
 static atomic_bool stopping;
 static atomic_llong missed, samples;
 static atomic_int hung;
 static atomic_int ceiling_sensor = -1;
-static double ceiling_value;
+static double ceiling_values[MAX_SENSORS];
 
 static void flush_locked(void) {
     size_t done = 0;
@@ -52,10 +59,13 @@ static void flush_locked(void) {
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) {
             say("trace.csv: %s; %zu bytes of samples are lost", strerror(errno), buffered - done);
+            while (done && buffer[done - 1] != '\n') done--; /* a row cut short would run into the next one */
+            if (ftruncate(trace_fd, trace_bytes + (off_t)done)) say("trace.csv: %s", strerror(errno));
             break;
         }
         done += (size_t)n;
     }
+    trace_bytes += (off_t)done;
     buffered = 0;
     flushed_ns = now_ns();
 }
@@ -106,6 +116,10 @@ void sampler_row(const char *sensor, int64_t due_ns, int64_t t_ns, int64_t read_
                  const char *raw, size_t n) {
     size_t need = 4 * n + 256;
     pthread_mutex_lock(&trace_mutex);
+    if (trace_closed) { /* a thread that comes out of its read after the end */
+        pthread_mutex_unlock(&trace_mutex);
+        return;
+    }
     if (buffered + need > BUFFER) flush_locked();
     char *out = buffer + buffered;
     size_t used = put_number(out, due_ns);
@@ -127,8 +141,8 @@ void sampler_row(const char *sensor, int64_t due_ns, int64_t t_ns, int64_t read_
     if (!error) used += put_raw(out + used, raw, n);
     out[used++] = '\n';
     buffered += used;
-    pthread_mutex_unlock(&trace_mutex);
     atomic_fetch_add(&samples, 1);
+    pthread_mutex_unlock(&trace_mutex);
 }
 
 static void check_ceiling(int index, const char *raw) {
@@ -136,63 +150,17 @@ static void check_ceiling(int index, const char *raw) {
     if (!s->has_ceiling) return;
     char *end;
     double value = strtod(raw, &end);
-    if (end == raw || value < s->ceiling) return;
+    if (end == raw || !isfinite(value) || value < s->ceiling || atomic_load(&ceiling_sensor) >= 0) return;
     int none = -1;
-    if (atomic_load(&ceiling_sensor) < 0) {
-        ceiling_value = value;
-        atomic_compare_exchange_strong(&ceiling_sensor, &none, index);
-    }
+    ceiling_values[index] = value; /* written by this sensor's own thread alone, before the index is published */
+    atomic_compare_exchange_strong(&ceiling_sensor, &none, index);
 }
 
 const char *sampler_ceiling(double *value) {
     int index = atomic_load(&ceiling_sensor);
     if (index < 0) return NULL;
-    *value = ceiling_value;
+    *value = ceiling_values[index];
     return plan->sensors[index].name;
-}
-
-/* Reads one file; `mine` tells whether this thread is still the current one afterwards. */
-static void read_sensor(int index, int64_t due_ns, int my_generation) {
-    const Sensor *s = &plan->sensors[index];
-    FileState *f = &files[index];
-    char raw[MAX_RAW + 1];
-    int64_t began = now_ns();
-    atomic_store(&reading_since_ns, began);
-    atomic_store(&reading, index);
-    ssize_t n = -1;
-    int error = 0;
-    int fd = f->fd;
-    for (int attempt = 0; attempt < 2; attempt++) {
-        if (fd < 0) fd = open(s->path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0) {
-            error = errno;
-            break;
-        }
-        n = pread(fd, raw, MAX_RAW, 0);
-        if (n < 0 && errno == ESPIPE) n = read(fd, raw, MAX_RAW);
-        error = n < 0 ? errno : 0;
-        if (n >= 0 || f->fd < 0) break;
-        close(fd); /* a held file that fails may only be stale: open it anew once */
-        fd = -1;
-    }
-    if (atomic_load(&generation) != my_generation) { /* given up meanwhile: this thread is no longer wanted */
-        if (fd >= 0) close(fd);
-        return;
-    }
-    atomic_store(&reading, -1);
-    if (fd >= 0 && (s->reopen || n < 0)) {
-        close(fd);
-        fd = -1;
-    }
-    f->fd = fd;
-    int64_t ended = now_ns();
-    if (n < 0) {
-        sampler_row(s->name, due_ns, began, ended - began, error_word(error), NULL, 0);
-    } else {
-        raw[n] = '\0';
-        sampler_row(s->name, due_ns, began + (ended - began) / 2, ended - began, NULL, raw, (size_t)n);
-        check_ceiling(index, raw);
-    }
 }
 
 /* The next deadline on the sensor's own grid that is not yet past; those skipped are counted. */
@@ -208,9 +176,65 @@ static int64_t next_due(int64_t due_ns, int64_t period_ns, int64_t t_ns) {
     return due_ns;
 }
 
+/* Many files of /proc give one page a read, whatever is asked for; those of sysfs that matter are far shorter than one. */
+static ssize_t read_all(int fd, char *raw) {
+    ssize_t used = pread(fd, raw, MAX_RAW, 0);
+    if (used < 0 && errno == ESPIPE) return read(fd, raw, MAX_RAW);
+    if (used < ONE_READ) return used;
+    for (ssize_t n; used < MAX_RAW && (n = pread(fd, raw + used, (size_t)(MAX_RAW - used), used)) > 0;) used += n;
+    return used;
+}
+
+/* Reads one file; false when this thread was given up meanwhile and has to end. */
+static bool read_sensor(int index, int my_generation) {
+    const Sensor *s = &plan->sensors[index];
+    FileState *f = &files[index];
+    char raw[MAX_RAW + 1];
+    int64_t due_ns = f->due_ns, began = now_ns();
+    int held = f->fd, fd = held;
+    pthread_mutex_lock(&hand_over);
+    reading_since_ns = began;
+    reading = index;
+    pthread_mutex_unlock(&hand_over);
+    ssize_t n = -1;
+    int error = 0;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        if (fd < 0) fd = open(s->path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) {
+            error = errno;
+            break;
+        }
+        n = read_all(fd, raw);
+        error = n < 0 ? errno : 0;
+        if (n >= 0 || held < 0) break;
+        close(fd); /* a held file that fails may only be stale: open it anew once */
+        fd = -1;
+    }
+    int64_t ended = now_ns();
+    pthread_mutex_lock(&hand_over);
+    bool wanted = atomic_load(&generation) == my_generation;
+    if (wanted) reading = -1;
+    pthread_mutex_unlock(&hand_over);
+    if (fd >= 0 && (s->reopen || n < 0 || !wanted)) {
+        close(fd);
+        fd = -1;
+    }
+    if (!wanted) return false;
+    f->fd = fd;
+    f->due_ns = next_due(due_ns, s->period_ns, ended);
+    if (n < 0) {
+        sampler_row(s->name, due_ns, began, ended - began, error_word(error), NULL, 0);
+    } else {
+        raw[n] = '\0';
+        sampler_row(s->name, due_ns, began + (ended - began) / 2, ended - began, NULL, raw, (size_t)n);
+        check_ceiling(index, raw);
+    }
+    return true;
+}
+
 static void *file_thread(void *argument) {
     int my_generation = (int)(intptr_t)argument;
-    while (!atomic_load(&stopping) && atomic_load(&generation) == my_generation) {
+    while (!atomic_load(&stopping)) {
         int64_t soonest = INT64_MAX;
         for (int i = 0; i < plan->n_sensors; i++)
             if (!plan->sensors[i].is_command && !files[i].given_up && files[i].due_ns < soonest) soonest = files[i].due_ns;
@@ -219,10 +243,7 @@ static void *file_thread(void *argument) {
         for (int i = 0; i < plan->n_sensors; i++) {
             FileState *f = &files[i];
             if (plan->sensors[i].is_command || f->given_up || f->due_ns > soonest) continue;
-            int64_t due = f->due_ns;
-            read_sensor(i, due, my_generation);
-            if (atomic_load(&generation) != my_generation) return NULL;
-            f->due_ns = next_due(due, plan->sensors[i].period_ns, now_ns());
+            if (!read_sensor(i, my_generation)) return NULL;
         }
     }
     return NULL;
@@ -240,7 +261,9 @@ static const char *run_command(const Sensor *s, char *raw, size_t *length) {
         sigset_t none;
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
-        int null = open("/dev/null", O_RDWR);
+        signal(SIGPIPE, SIG_DFL);
+        signal(SIGHUP, SIG_DFL);
+        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         dup2(null, 0);
         dup2(out[1], 1);
         dup2(null, 2);
@@ -267,17 +290,17 @@ static const char *run_command(const Sensor *s, char *raw, size_t *length) {
     }
     close(out[0]);
     if (child < 0) return error;
-    int status = 0;
-    while (!error && waitpid(child, &status, WNOHANG) == 0) { /* output closed, process still there */
-        if (now_ns() > limit) error = "hangs";
+    int status = 0, found = 0;
+    siginfo_t end = {0};
+    while (!error && (found = waitid(P_PID, (id_t)child, &end, WEXITED | WNOHANG | WNOWAIT)) == 0 && !end.si_pid) {
+        if (now_ns() > limit) error = "hangs"; /* output closed, process still there */
         else usleep(1000);
     }
-    if (error) {
-        kill(-child, SIGKILL);
-        kill(child, SIGKILL);
-        waitpid(child, &status, 0);
-        return error;
-    }
+    if (found) return "io"; /* the job's end took it */
+    kill(-child, SIGKILL);  /* with what it left behind */
+    if (error) kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    if (error) return error;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 127) return "missing";
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? NULL : "failed";
 }
@@ -289,6 +312,7 @@ static void *command_thread(void *argument) {
     char *raw = malloc(MAX_RAW + 1);
     while (raw && !atomic_load(&stopping)) {
         sleep_until_ns(due);
+        if (atomic_load(&stopping)) break;
         size_t n = 0;
         int64_t began = now_ns();
         const char *error = run_command(s, raw, &n);
@@ -321,7 +345,8 @@ bool sampler_begin(const Plan *the_plan, const char *job_dir, int64_t start_ns) 
     trace_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0644);
     if (trace_fd < 0) return false;
     static const char header[] = "due_ns,t_ns,read_ns,sensor,error,value\n";
-    if (write(trace_fd, header, sizeof header - 1) < 0) return false;
+    if (write(trace_fd, header, sizeof header - 1) != sizeof header - 1) return false;
+    trace_bytes = sizeof header - 1;
     flushed_ns = now_ns();
     bool any_file = false;
     for (int i = 0; i < plan->n_sensors; i++) {
@@ -334,22 +359,22 @@ bool sampler_begin(const Plan *the_plan, const char *job_dir, int64_t start_ns) 
 }
 
 void sampler_watch(int64_t t_ns) {
-    int index = atomic_load(&reading);
-    if (index >= 0) {
-        int64_t since = atomic_load(&reading_since_ns);
-        if (t_ns - since > plan->sensors[index].timeout_ns && atomic_load(&reading) == index) {
-            files[index].given_up = true;
-            files[index].fd = -1; /* the stuck thread owns the descriptor now */
-            int next = atomic_fetch_add(&generation, 1) + 1;
-            atomic_store(&reading, -1);
-            atomic_fetch_add(&hung, 1);
-            sampler_row(plan->sensors[index].name, files[index].due_ns, since, t_ns - since, "hangs", NULL, 0);
-            event("agent.sensor", "\"sensor\":\"%s\",\"error\":\"hangs\"", plan->sensors[index].name);
-            for (int i = 0; i < plan->n_sensors; i++)
-                if (!plan->sensors[i].is_command && !files[i].given_up && files[i].due_ns < t_ns)
-                    files[i].due_ns = next_due(files[i].due_ns, plan->sensors[i].period_ns, t_ns);
-            spawn(file_thread, next);
-        }
+    pthread_mutex_lock(&hand_over);
+    int index = reading;
+    int64_t since = reading_since_ns;
+    bool stuck = index >= 0 && t_ns - since > plan->sensors[index].timeout_ns;
+    if (stuck) {
+        files[index].given_up = true; /* the stuck thread owns the descriptor from now on */
+        files[index].fd = -1;
+        atomic_fetch_add(&generation, 1);
+        reading = -1;
+    }
+    pthread_mutex_unlock(&hand_over);
+    if (stuck) {
+        atomic_fetch_add(&hung, 1);
+        sampler_row(plan->sensors[index].name, files[index].due_ns, since, t_ns - since, "hangs", NULL, 0);
+        event("agent.sensor", "\"sensor\":\"%s\",\"error\":\"hangs\"", plan->sensors[index].name);
+        spawn(file_thread, atomic_load(&generation));
     }
     pthread_mutex_lock(&trace_mutex);
     if (buffered && t_ns - flushed_ns > 500000000) flush_locked();
@@ -360,6 +385,7 @@ SamplerCounts sampler_end(void) {
     atomic_store(&stopping, true);
     pthread_mutex_lock(&trace_mutex);
     flush_locked();
+    trace_closed = true;
     fsync(trace_fd);
     pthread_mutex_unlock(&trace_mutex);
     return (SamplerCounts){atomic_load(&missed), atomic_load(&samples), atomic_load(&hung)};

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_VALUE = 4096, MAX_JOURNAL = 1 << 20 };
+enum { MAX_JOURNAL = 1 << 20 };
 
 static void trim(char *text) {
     size_t n = strlen(text);
@@ -22,7 +22,9 @@ static void trim(char *text) {
 }
 
 static bool read_value(const char *path, char value[MAX_VALUE]) {
-    if (read_file(path, value, MAX_VALUE) < 0) return false;
+    ssize_t n = read_file(path, value, MAX_VALUE);
+    if (n == MAX_VALUE - 1) errno = EFBIG; /* it could not be put back whole */
+    if (n < 0 || n == MAX_VALUE - 1) return false;
     trim(value);
     return true;
 }
@@ -33,7 +35,7 @@ static int write_value(const char *path, const char *value) {
     if (fd < 0) return errno;
     char line[MAX_VALUE + 1];
     int n = snprintf(line, sizeof line, "%s\n", value);
-    int error = write(fd, line, (size_t)n) == n ? 0 : errno;
+    int error = n >= (int)sizeof line ? EFBIG : write(fd, line, (size_t)n) == n ? 0 : errno;
     if (close(fd) && !error) error = errno;
     return error;
 }
@@ -54,8 +56,8 @@ bool state_apply(const Plan *plan, const char *job_dir) {
     char boot[64];
     boot_id(boot);
     size_t used = (size_t)snprintf(journal, MAX_JOURNAL, "boot_id %s\n", boot);
-    bool readable[MAX_SETS];
-    for (int i = 0; i < plan->n_sets; i++) {
+    bool readable[MAX_SETS], fits = true;
+    for (int i = 0; i < plan->n_sets && fits; i++) {
         readable[i] = read_value(plan->sets[i].path, value);
         if (!readable[i]) {
             event_value("agent.set", plan->sets[i].path, plan->sets[i].value, "", errno);
@@ -65,11 +67,12 @@ bool state_apply(const Plan *plan, const char *job_dir) {
         journal[used++] = ' ';
         used += encode_word(journal + used, MAX_JOURNAL - used, value);
         journal[used++] = '\n';
-        if (used > MAX_JOURNAL - 4 * MAX_VALUE - 4 * PATH_MAX) break;
+        fits = used <= MAX_JOURNAL - 4 * MAX_VALUE - 4 * PATH_MAX;
     }
     journal[used] = '\0';
     snprintf(path, sizeof path, "%s/undo", job_dir);
-    bool fine = write_whole(path, journal);
+    errno = ENOSPC;
+    bool fine = fits && write_whole(path, journal);
     free(journal);
     if (!fine) {
         say("undo: %s; nothing was changed on the device", strerror(errno));
@@ -92,8 +95,9 @@ bool state_restore(const char *job_dir) {
     char *text = malloc(MAX_JOURNAL);
     if (!text) return false;
     if (read_file(path, text, MAX_JOURNAL) < 0) {
+        bool none = errno == ENOENT || errno == ENOTDIR;
         free(text);
-        return errno == ENOENT;
+        return none;
     }
     char *lines[MAX_SETS + 1], boot[64];
     int n = 0;

@@ -1,0 +1,60 @@
+"""A metric across the runs of a cell, with the reason of every run that lacks it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from melt.analysis.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from melt.report.select import Cell
+
+NO_RUN = "no_run: no run of this cell counts"
+NOT_RECORDED = "not_recorded: the run's record has no such metric"
+
+
+@dataclass(frozen=True)
+class Across:
+    """`values` and `gaps` are by run id and hold each used run once; `notes` are what the metrics say beside."""
+
+    metric: str
+    summary: Summary
+    values: Mapping[str, float]
+    gaps: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def why_missing(self) -> str | None:
+        """Why no run has a value, with one run's figures; None when some run has one."""
+        return None if self.values else self.why_some_miss or NO_RUN
+
+    @property
+    def why_some_miss(self) -> str | None:
+        distinct = list(dict.fromkeys(self.gaps.values()))
+        if not distinct:
+            return None
+        return distinct[0] + (" (alike in the other runs)" if len(distinct) > 1 else "")
+
+
+def across(cell: Cell, metric: str) -> Across:
+    """One metric of the runs that count."""
+    values: dict[str, float] = {}
+    gaps: dict[str, str] = {}
+    notes: list[str] = []
+    for run in cell.used:
+        found = run.record.metrics.get(metric)
+        if found is not None and found.value is not None:
+            values[run.record.run_id] = found.value
+            notes += [found.note] if found.note else []
+        else:
+            gaps[run.record.run_id] = (found.reason if found else None) or NOT_RECORDED
+    in_order = [values.get(run.record.run_id) for run in cell.used]
+    return Across(metric, summarise(in_order), values, gaps, tuple(dict.fromkeys(notes)))
+
+
+def metric_names(cell: Cell) -> list[str]:
+    """Every metric that a run of the cell that counts has or lacks, in the order of the records."""
+    return list(dict.fromkeys(name for run in cell.used for name in run.record.metrics))

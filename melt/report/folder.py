@@ -1,0 +1,42 @@
+"""The report's folder: each file replaced whole, and pictures of an earlier report that this one lacks removed."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+from melt.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_PICTURE = re.compile(r"(latency|trace)(-[0-9]+)?\.(png|pdf)")
+
+
+def fill(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
+    """Writes the files in order; a reader sees each old or new, never half. Raises UsageError when it cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            _replace(folder / name, data)
+        for path in folder.iterdir():
+            if _PICTURE.fullmatch(path.name) and path.name not in files:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"the report cannot be written to {folder}: {error.strerror}; name another folder") from None
+    return tuple(folder / name for name in files)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

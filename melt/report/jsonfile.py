@@ -1,0 +1,132 @@
+"""report.json: the summary for programs, in SI, with the method of every interval and the reason of every gap."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import melt
+from melt.analysis.summary import CONFIDENCE, MIN_RUNS
+from melt.records import METRIC_VERSION
+from melt.report.across import across, metric_names
+from melt.report.numbers import unit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from melt.records import RunRecord
+    from melt.report.select import Cell, Selection
+    from melt.store import StoredRun
+
+REPORT_SCHEMA = 1
+_METHOD = "Student's t on the logs of one value a run (linear where a value is not positive); the run is the replicate"
+
+
+def report_json(selection: Selection, title: str, pictures: Mapping[str, Any]) -> str:
+    """A value that is not known is null beside its `reason`; `intervals.method` holds for every `low` and `high`."""
+    whole = {
+        "schema": REPORT_SCHEMA,
+        "title": title,
+        "melt": melt.__version__,
+        "metric_version": METRIC_VERSION,
+        "suites": selection.suites,
+        "sessions": sorted({run.record.session for run in selection.runs}),
+        "intervals": {"method": _METHOD, "confidence": CONFIDENCE, "least_runs": MIN_RUNS},
+        "devices": {device: _device(selection, device) for device in selection.devices},
+        "cells": [_cell(cell) for cell in selection.cells],
+        "not_counted": _not_counted(selection),
+        "unreadable": [{"folder": one.path.name, "why": one.why} for one in selection.unreadable],
+        "notes": list(selection.notes),
+        "pictures": dict(pictures),
+    }
+    return json.dumps(whole, indent=1, ensure_ascii=True, allow_nan=False, default=str) + "\n"
+
+
+def _device(selection: Selection, device: str) -> dict[str, Any]:
+    records = [record for cell in selection.on(device) for record in cell.records]
+    if not records:
+        return {"facts": {}, "absent_sensors": {}, "reason": "no run of this device has a record"}
+    newest = max(records, key=lambda record: record.run_id)
+    return {
+        "profile": newest.profile,
+        "profile_verified": newest.profile_verified,
+        "simulated": newest.simulated,
+        "facts": _finite(newest.facts),
+        "absent_sensors": dict(newest.absent_sensors),
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    return {
+        "suite": cell.suite,
+        "device": cell.device,
+        "workload": cell.workload,
+        "cell": cell.cell,
+        "variant": cell.variant or None,
+        "synthetic_model": cell.synthetic,
+        "simulated": cell.simulated,
+        "runs": {
+            "planned": cell.planned,
+            "used": [run.record.run_id for run in cell.used],
+            "partial": [_why(run.record) for run in cell.used if run.record.verdict == "partial"],
+            "invalid": [run.record.run_id for run in cell.invalid],
+            "skipped": [run.record.run_id for run in cell.skipped],
+            "never_started": None if cell.planned is None else cell.never_started,
+        },
+        "caveats": sorted({caveat for record in cell.records for caveat in record.caveats}),
+        "metrics": {name: _metric(cell, name) for name in metric_names(cell)},
+    }
+
+
+def _metric(cell: Cell, name: str) -> dict[str, Any]:
+    found = across(cell, name)
+    summary = found.summary
+    out: dict[str, Any] = {"unit": unit_of(name), "value": summary.centre}
+    if summary.centre is None:
+        out["reason"] = found.why_missing
+    else:
+        out |= {
+            "mean": "geometric" if summary.scale == "log" else "arithmetic",
+            "low": summary.low,
+            "high": summary.high,
+            "median": summary.median,
+            "minimum": summary.minimum,
+            "maximum": summary.maximum,
+            "n_runs": summary.n,
+            "indicative": summary.indicative,
+        }
+        if summary.why_not:
+            out["why_no_interval"] = summary.why_not
+    out["runs"] = dict(found.values)
+    out["gaps"] = dict(found.gaps)
+    out["notes"] = list(found.notes)
+    return out
+
+
+def _not_counted(selection: Selection) -> list[dict[str, Any]]:
+    def told(runs: Sequence[StoredRun], because: str) -> list[dict[str, Any]]:
+        return [{"because": because, **_why(run.record)} for run in runs]
+
+    return [
+        *told([run for cell in selection.cells for run in cell.invalid], "invalid"),
+        *told([run for cell in selection.cells for run in cell.skipped], "not run"),
+        *told(selection.retried, "not run at first, run later"),
+        *told(selection.superseded, "a newer record of the same planned run counts"),
+    ]
+
+
+def _why(record: RunRecord) -> dict[str, Any]:
+    return {
+        "run_id": record.run_id,
+        "session": record.session,
+        "device": record.device,
+        "cell": record.cell,
+        "status": record.status,
+        "verdict": record.verdict,
+        "reasons": [{"code": reason.code.value, "detail": reason.detail} for reason in record.reasons],
+    }
+
+
+def _finite(facts: Mapping[str, Any]) -> Any:
+    """Facts as JSON has them: a number that is not finite becomes a word."""
+    return json.loads(json.dumps(dict(facts), default=str), parse_constant=str)
