@@ -15,6 +15,7 @@ from melt.files import Lab, LabDevice, load_lab
 from melt.records import Captured, Channel, Sensor
 
 EXAMPLE = "Example: **melt doctor local**"
+_LONGEST = 100
 
 
 def doctor(
@@ -42,8 +43,9 @@ def doctor(
     facts.add_column("fact")
     facts.add_column("value", overflow="fold")
     for fact in opened.facts.values():
-        known = plain(fact.value) if fact.value is not None else f"[dim]not known: {plain(fact.reason)}[/]"
-        facts.add_row(plain(fact.name), known)
+        value = str(fact.value)
+        short = value if len(value) <= _LONGEST else f"{value[:_LONGEST]} … (whole with --json)"
+        facts.add_row(plain(fact.name), plain(short) if fact.value is not None else f"[dim]{plain(fact.reason)}[/]")
     out.print(facts)
     table = RichTable(title="What can be measured")
     for heading in ("channel", "now", "unit", "every", "from"):

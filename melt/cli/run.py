@@ -26,7 +26,7 @@ LAST = "last"
 def run(
     suite: Annotated[str, typer.Argument(help="The suite's file, such as workloads/demo.yaml.", metavar="SUITE")],
     devices: Annotated[
-        list[str] | None, typer.Argument(help="Devices of the lab; this computer is 'local'.", metavar="[DEVICE]...")
+        list[str] | None, typer.Argument(help="Devices of the lab; this computer is 'local'.", metavar="DEVICE")
     ] = None,
     lab: LabFile = None,
     resume: Annotated[

@@ -13,7 +13,7 @@ from melt.device.connect import connect
 from melt.errors import DeviceError, UsageError, nearest
 from melt.native import build
 from melt.places import cache_dir
-from melt.readings import READINGS, Captures, Reading, absent
+from melt.readings import READINGS, Captures, Reading, absent, left_out
 from melt.records import Captured, Fact, Sensor
 from melt.transport import Completed, Deadline, Transport
 from melt.transport.base import NOT_EXECUTABLE, NOT_FOUND
@@ -173,8 +173,8 @@ def _understand(device: Device, readings: list[Reading]) -> Device:
             found = reading.sensors(captures)
             period_s = device.profile.periods_s.get(reading.name)
             sensors += [dataclasses.replace(s, period_s=period_s) if period_s else s for s in found]
-            if not found:
-                missing[reading.name] = absent(reading, captures)
+            # a reading that found nothing is told as a whole, one that found some by the files it could not use
+            missing |= left_out(reading, captures) if found else {reading.name: absent(reading, captures)}
     return dataclasses.replace(device, facts=facts, sensors=tuple(sensors), absent=missing)
 
 

@@ -39,7 +39,7 @@ class Suite(Settings):
     def _sweepable(cls, sweep: Mapping[str, tuple[Any, ...]]) -> Mapping[str, tuple[Any, ...]]:
         for key, values in sweep.items():
             if key != "cpus" and not re.fullmatch(r"params\.[A-Za-z0-9_.-]{1,64}", key):
-                raise ValueError(f"a sweep varies params.NAME or cpus, not '{key:.60}'")
+                raise ValueError(f"a sweep varies params.NAME or cpus, not {key[:60]!r}")
             for value in values:
                 # it becomes part of the cell's name
                 if (

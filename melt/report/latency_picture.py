@@ -188,11 +188,17 @@ def _bars(page: Page, rows: Sequence[Row], scale: _Scale, top: float) -> None:
             )
 
 
+def _few(summary: Summary) -> str:
+    if summary.missing:
+        return f"{summary.n} of {counted(summary.n + summary.missing, 'run')}"
+    return counted(summary.n, "run")
+
+
 def _words(summary: Summary) -> tuple[str, str]:
     """`12.31 ms` and `95 %: 12.08–12.55`, in the unit that suits the centre."""
     centre = summary.centre or 0.0
     unit, scale = unit_for(centre)
     if summary.low is None or summary.high is None:
-        return f"{significant(centre / scale)} {unit}", f"no interval: {counted(summary.n, 'run')}"
+        return f"{significant(centre / scale)} {unit}", f"no interval: {_few(summary)}"
     shown, low, high = interval(centre / scale, summary.low / scale, summary.high / scale)
     return f"{shown} {unit}", f"95 %: {low}–{high}"

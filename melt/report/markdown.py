@@ -151,26 +151,21 @@ def _missing(selection: Selection) -> Iterator[str]:
 
 def _gaps(used: Sequence[StoredRun]) -> Iterator[str]:
     """Every gap of the runs that count; those whose reasons differ in their figures alone are told once."""
-    first: dict[str, str] = {}
-    metrics: dict[str, dict[str, None]] = defaultdict(dict)
-    runs: dict[str, set[str]] = defaultdict(set)
-    wordings: dict[str, set[str]] = defaultdict(set)
+    wordings: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for run in used:
         for name, metric in run.record.metrics.items():
-            if metric.reason is None:
-                continue
-            same = re.sub(r"[0-9]+(\.[0-9]+)?", "#", metric.reason)
-            first.setdefault(same, metric.reason)
-            metrics[same][name] = None
-            runs[same].add(run.record.run_id)
-            wordings[same].add(metric.reason)
-    for same, reason in first.items():
-        names = list(metrics[same])
+            if metric.reason is not None:
+                same = re.sub(r"[0-9]+(\.[0-9]+)?", "#", metric.reason)
+                wordings[name, same][run.record.run_id] = metric.reason
+    alike: dict[tuple[str, frozenset[str]], list[str]] = defaultdict(list)
+    for (name, same), by_run in wordings.items():
+        alike[same, frozenset(by_run)].append(name)
+    for (same, runs), names in alike.items():
+        reasons = {reason: None for name in names for reason in wordings[name, same].values()}
         shown = ", ".join(md_code(name) for name in names[:_MOST_NAMES])
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        such = ", such as" if len(wordings[same]) > 1 else ""
-        of = f"{len(runs[same])} of {counted(len(used), 'run')}"
-        yield f"{shown}{more} in {of}{such}: {md_text(reason)}"
+        such = ", such as" if len(reasons) > 1 else ""
+        yield f"{shown}{more} in {len(runs)} of {counted(len(used), 'run')}{such}: {md_text(next(iter(reasons)))}"
 
 
 def _not_counted(selection: Selection) -> Iterator[str]:

@@ -94,11 +94,18 @@ def _engine(record: RunRecord) -> str:
     words = [f"{key} {value}" for key, value in list(told.items())[:12]]
     nodes = record.engine.get("provider_nodes")
     if isinstance(nodes, dict):
-        words.append("nodes " + ", ".join(f"{k} {v}" for k, v in nodes.items()))
+        words.append("nodes " + ", ".join(f"{name} {_count(found)}" for name, found in nodes.items()))
     output = record.engine.get("output")
     if isinstance(output, dict) and output.get("agrees") is not None:
         words.append(f"outputs {'agree' if output['agrees'] else 'DO NOT agree'} ({output.get('detail', '')})")
     return ", ".join([str(name), *words] if name else words)
+
+
+def _count(nodes: Any) -> str:
+    """How many nodes a provider took, told as a number or by kind of operator."""
+    if isinstance(nodes, dict) and all(isinstance(count, int) for count in nodes.values()):
+        return str(sum(nodes.values()))
+    return str(nodes)
 
 
 def _cost(used: Sequence[RunRecord]) -> Iterator[str]:

@@ -28,6 +28,8 @@ _TICK_S = 0.2
 """CPU time is counted in ticks of 10 ms: over a fifth of a second they are 5 % of a core."""
 _ANON, _FILE, _SHARED = "#0072b2", "#9ecae9", "#cc79a7"
 _MANY = 3000
+_STOLEN = 0.02
+"""Cores taken by a hypervisor that are worth a line."""
 _CUT = 1.4
 """How far above the 99th percentile the latency axis may reach: one hiccup must not flatten the rest."""
 
@@ -173,7 +175,7 @@ def _rate(one: Raw, counter: Series) -> Series | None:
         return None
     span_s = float(counter.t[-1] - counter.t[0]) * 1e-9
     period_s = span_s / (len(counter) - 1)
-    step_ns = int(max(2 * period_s, _TICK_S, span_s / _BINS) * 1e9)
+    step_ns = int(max(period_s, _TICK_S, span_s / _BINS) * 1e9)
     first = int(counter.t[0]) + (one.begin - int(counter.t[0])) % step_ns  # a step ends where the engine starts
     edges = np.arange(first, int(counter.t[-1]) + 1, step_ns, dtype=np.int64)
     if edges.size < 2:  # noqa: PLR2004 - no step
@@ -187,12 +189,12 @@ def _cpu(axes: Axes, one: Raw, color: str) -> Legend:
     top = 1.0
     looks = (
         (BUSY_CPU, GREY, "whole machine"),
-        (STOLEN_CPU, PALETTE[1], "taken by the hypervisor"),
+        (STOLEN_CPU, PALETTE[3], "taken by the hypervisor"),
         (ENGINE_CPU, color, "engine"),
     )
     for channel, line, words in looks:
         rate = _rate(one, one.trace[channel])
-        if rate is None or (channel == STOLEN_CPU and not rate.v.any()):
+        if rate is None or (channel == STOLEN_CPU and rate.v.max() < _STOLEN):
             continue
         axes.plot(_since(one, rate.t), rate.v, color=line, lw=1.4 if channel == ENGINE_CPU else 1.0, zorder=3)
         top = max(top, float(rate.v.max()))

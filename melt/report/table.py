@@ -62,7 +62,7 @@ class _Footnotes:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        return tuple(found[0] + ("; elsewhere alike" if len(found) > 1 else "") for found in self.alike.values())
+        return tuple(found[0] + ("; alike elsewhere" if len(found) > 1 else "") for found in self.alike.values())
 
     def marks(self, *texts: str | None) -> str:
         return "˒".join(mark for text in texts if (mark := self.mark(text)))
@@ -98,6 +98,8 @@ _FIGURES = (
     _Figure("j_per_inference", "energy / inference", "mJ", 1e-3, about=_boundary),
     _Figure("temperature_max_c", "hottest", "°C", 1, highest=True),
 )
+_BEFORE = 3
+"""So many figures stand before the verdict: a narrow terminal shows the first columns only."""
 
 
 def summary_table(runs: Sequence[StoredRun]) -> Table:
@@ -118,8 +120,9 @@ def table_of(selection: Selection) -> Table:
         Column("device", right=False),
         Column("workload", right=False),
         Column("runs"),
+        *(Column(figure.header, figure.unit) for figure in _FIGURES[:_BEFORE]),
         Column("verdict", right=False),
-        *(Column(figure.header, figure.unit) for figure in _FIGURES),
+        *(Column(figure.header, figure.unit) for figure in _FIGURES[_BEFORE:]),
     )
     rows = tuple(_row(cell, footnotes, with_suite=bool(suite)) for cell in selection.cells)
     return Table(columns, rows, footnotes.texts)
@@ -144,10 +147,11 @@ def _row(cell: Cell, footnotes: _Footnotes, *, with_suite: bool) -> Row:
         cell.device + (" (simulated)" if cell.simulated else ""),
         workload,
         f"{len(cell.used)}/{planned}",
-        verdicts(cell),
     )
+    figures = [_figure(figure, of, footnotes) for figure, of in found]
+    figures.insert(_BEFORE, verdicts(cell))
     return Row(
-        (*(one_line(text) for text in cells), *(_figure(figure, of, footnotes) for figure, of in found)),
+        (*(one_line(text) for text in cells), *figures),
         tuple(_notes(cell, found[0][1])),
     )
 
@@ -166,7 +170,10 @@ def _figure(figure: _Figure, found: Across, footnotes: _Footnotes) -> str:
         why_not = f"no interval: {summary.why_not}"
     some = None
     if found.gaps:
-        reason = _sentence(figure.header, found.why_some_miss)
+        of = len(found.values) + len(found.gaps)
+        has = "has" if len(found.values) == 1 else "have"
+        told = f"only {len(found.values)} of {counted(of, 'run')} {has} it: {found.why_some_miss}"
+        some = _sentence(figure.header, told)
         some = (
             f"{reason}; from the {counted(len(found.values), 'run')} of {len(found.values) + len(found.gaps)} with it"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from melt.report.across import across
 from melt.report.canvas import FAINT, GREY, PALETTE, Page, Pages, few_ticks, style, ticks
 from melt.report.escape import one_line
 from melt.report.numbers import counted, seconds
@@ -111,7 +112,7 @@ def _column(
     name, _, params = one.cell.cell.partition("[")
     used = page.text(left, top + 0.14, name, size=9.5, bold=True, color=one.color, most=0.62 * width)
     words = [word for word in (params.rstrip("]").replace(",", ", "), one.cell.variant) if word]
-    words += [f"the median of {counted(len(one.cell.used), 'run')}" if len(one.cell.used) > 1 else "the only run"]
+    words += [_which(one)]
     words += ["SIMULATED"] if record.simulated else []
     words += ["partial"] if record.verdict == "partial" else []
     words += ["synthetic weights"] if record.synthetic_model else []
@@ -150,6 +151,13 @@ def _column(
     _time_axis(axes)
     if one.raw.problem:
         page.text(left, top + 0.34, one.raw.problem, size=7.5, color=GREY, most=width)
+
+
+def _which(one: _Chosen) -> str:
+    runs = counted(len(one.cell.used), "run")
+    if len(one.cell.used) == 1:
+        return "the only run"
+    return f"the median of {runs}" if not across(one.cell, "latency_p50_s").gaps else f"one of {runs}"
 
 
 def _time_axis(axes: Axes) -> None:

@@ -271,7 +271,7 @@ def _trace(made: Made, events: Sequence[Event]) -> tuple[pd.DataFrame, dict[str,
         add(
             "hwmon.rp1.temp1.temperature", "temperature", lambda t: np.round(heat - 5 + 0.6 * np.maximum(t, 0), 1), 0.25
         )
-        power = dict(boundary="board_input", provenance="measured")
+        power = {"boundary": "board_input", "provenance": "measured"}
         noise = random.normal(0, 0.08, 1_000_000)
         add("pmic.input", "power", lambda t: np.where(t > 0, 6.1, 2.9) + noise[: t.size], 0.1, **power)
     return pd.concat(frames, ignore_index=True).sort_values("t_ns", kind="stable", ignore_index=True), notes

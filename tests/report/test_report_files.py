@@ -321,7 +321,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     stored(tmp_path, three())
     (tmp_path / "file").write_text("")
     runs, _ = read_runs(tmp_path)
-    with pytest.raises(UsageError, match="cannot be written to .*file"):
+    with pytest.raises(UsageError, match=r"cannot be written to .*file"):
         write_report(runs, [], tmp_path / "file" / "report", "demo")
 
 

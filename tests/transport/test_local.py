@@ -12,7 +12,7 @@ from melt.errors import TransportTimeout
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Peer
+    from peers import Peer
 
 OTHER_GROUP = """
 import os, sys, time
