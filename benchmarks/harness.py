@@ -96,7 +96,7 @@ def carry_out(figures: Sequence[Figure], tell: Callable[[str], None] = lambda _:
                 folder.mkdir(exist_ok=True)
                 try:
                     values[figure.name].append(_finite(figure.measure(Round(number, folder))))
-                    said = f"{values[figure.name][-1]:.4g} {figure.unit}"
+                    said = f"{values[figure.name][-1]:.4g}" + (f" {figure.unit}" if figure.unit != "1" else "")
                 except Exception as error:  # noqa: BLE001 - whatever one figure raises, the others are still measured
                     failures[figure.name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
                     said = failures[figure.name]

@@ -18,8 +18,8 @@ SCHEMA = 1
 METRIC_VERSION = 1
 """Raised whenever the same raw data would give another number; CHANGELOG says why."""
 
-NAME = r"^[a-z0-9._-]{1,64}$"
-"""What a workload, suite, device, profile or sensor may be called."""
+NAME = r"^[a-z0-9_-][a-z0-9._-]{0,63}$"
+"""What a workload, suite, device, profile or sensor may be called: never a hidden file, nor the folder above."""
 
 
 class Strict(BaseModel):

@@ -60,7 +60,7 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, list | dict | set):
                 raise _wrong("a key must be a word", key_node)
             if key in seen:
-                raise _wrong(f"key '{_short(key)}' stands twice", key_node)
+                raise _wrong(f"key '{shorten(key)}' stands twice", key_node)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -92,9 +92,9 @@ def parse_yaml(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ValueError(f"line {line}: {_short(error.problem)}") from None
+        raise ValueError(f"line {line}: {shorten(error.problem)}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"not readable as YAML: {_short(str(error).partition(chr(10))[0])}") from None
+        raise ValueError(f"not readable as YAML: {shorten(str(error).partition(chr(10))[0])}") from None
 
 
 def read_model(path: Path, kind: str, model: type[M]) -> M:
@@ -152,7 +152,7 @@ def check_model(data: dict[str, Any], path: Path, kind: str, model: type[M]) -> 
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise UsageError(f"{path}: 'schema' must be a whole number, now {SCHEMA}")
     if schema > SCHEMA:
-        raise UsageError(f"{path} has schema {_short(schema)}, this melt reads up to {SCHEMA}: install a newer melt")
+        raise UsageError(f"{path} has schema {shorten(schema)}, this melt reads up to {SCHEMA}: install a newer melt")
     try:
         return model.model_validate(rest)
     except ValidationError as error:
@@ -162,7 +162,7 @@ def check_model(data: dict[str, Any], path: Path, kind: str, model: type[M]) -> 
 def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing that is wrong, in words: the key, what it is, and the nearest valid one."""
     problem = error.errors(include_url=False)[0]
-    where = [_short(part) for part in problem["loc"]]
+    where = [shorten(part) for part in problem["loc"]]
     key = ".".join(where) or "the file"
     if problem["type"] == "extra_forbidden":
         return f"key '{key}' is not known: {nearest(where[-1], _keys_at(model, where[:-1]))}"
@@ -175,7 +175,7 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     return f"key '{key}': {message[:1].lower()}{message[1:]} (it is {reprlib.repr(problem['input'])})"
 
 
-def _short(what: object) -> str:
+def shorten(what: object) -> str:
     """A word from a file for a sentence: printable, and not longer than a line takes."""
     text = "".join(c if c.isprintable() else "�" for c in str(what))
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
@@ -214,5 +214,5 @@ def find(name: str, kind: str, folders: list[Path]) -> Path:
         if path.is_file():
             return path
     known = {p.stem for folder in folders for p in folder.glob("*.yaml")}
-    shown, where = _short(name), " or ".join(str(f) for f in folders)
+    shown, where = shorten(name), " or ".join(str(f) for f in folders)
     raise UsageError(f"there is no {kind} '{shown}' in {where}: {nearest(shown, known)}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from melt.errors import UsageError
-from melt.files.reader import parse_yaml
+from melt.files.reader import parse_yaml, shorten
 from melt.records import NAME, Resolved, Strict
 
 if TYPE_CHECKING:
@@ -196,11 +196,11 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """`KEY=VALUE` of the command line, the value read as YAML would. Raises UsageError."""
     key, separator, value = text.partition("=")
     if not separator or not key:
-        raise UsageError(f"--set {text}: write KEY=VALUE, such as params.threads=2")
+        raise UsageError(f"--set {shorten(text)}: write KEY=VALUE, such as params.threads=2")
     try:
         return key, parse_yaml(value)
     except ValueError as error:
-        raise UsageError(f"--set {key}: the value cannot be read: {error}") from None
+        raise UsageError(f"--set {shorten(key)}: the value cannot be read: {error}") from None
 
 
 def check_assignments(assignments: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -208,8 +208,8 @@ def check_assignments(assignments: Mapping[str, Any]) -> Mapping[str, Any]:
     nested: dict[str, Any] = {}
     for key, value in assignments.items():
         group, dot, rest = key.partition(".")
-        if not dot:
-            nested[key] = value
-        elif isinstance(nested.setdefault(group, {}), dict):
+        if dot and isinstance(nested.setdefault(group, {}), dict):
             nested[group][rest] = value
+        else:
+            nested[key] = value
     return flatten(Settings.model_validate(nested))

@@ -64,7 +64,10 @@ def start(device: Device, plan: JobPlan) -> None:
         device.transport.push(path, f"{folder}/plan", deadline=Deadline.after(30))
     done = device.run([device.agent, "start", folder])
     if done.code == _LOCKED:
-        raise DeviceError(f"{device.name} is busy: {done.complaint}", code="locked")
+        raise DeviceError(
+            f"{device.name} is busy, {done.complaint}: wait for that run, or resume the session that it belongs to",
+            code="locked",
+        )
     if not done.ok:
         raise DeviceError(f"{device.name}: the job did not start: {done.complaint}")
 

@@ -60,7 +60,9 @@ def _zones(captures: Captures) -> tuple[Sensor, ...]:
     for path in matching(captures, f"{_ZONE}/temp"):
         # named before it is tried: a file that fails today must not shift the numbers of the others
         name = names.new(name_of("zone", _type(captures, path)))
-        found.append(usable(captures, Sensor(name, (Channel(name, "temperature", celsius, raw_per_unit=1000),), PERIOD_S, path)))
+        found.append(
+            usable(captures, Sensor(name, (Channel(name, "temperature", celsius, raw_per_unit=1000),), PERIOD_S, path))
+        )
     return tuple(filter(None, found))
 
 

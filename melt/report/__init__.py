@@ -10,7 +10,7 @@ from melt.report.csvfile import runs_csv
 from melt.report.folder import fill
 from melt.report.jsonfile import report_json
 from melt.report.markdown import report_md
-from melt.report.pictures import draw
+from melt.report.pictures import Pictures, draw
 from melt.report.select import select
 from melt.report.table import Column, Row, Table, summary_table, table_of
 
@@ -33,7 +33,14 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
-def write_report(runs: Sequence[StoredRun], unreadable: Sequence[Unreadable], folder: Path, title: str) -> Report:
+def write_report(
+    runs: Sequence[StoredRun],
+    unreadable: Sequence[Unreadable],
+    folder: Path,
+    title: str,
+    *,
+    with_pictures: bool = True,
+) -> Report:
     """Writes report.md, runs.csv, report.json and the pictures to `folder`, each replaced whole.
 
     Without matplotlib there are no pictures, and the report says how to get them. The same runs give the same bytes.
@@ -44,7 +51,7 @@ def write_report(runs: Sequence[StoredRun], unreadable: Sequence[Unreadable], fo
         raise UsageError(f"there is no run to report on{more}: name a folder of results, such as results/demo")
     selection = select(runs, unreadable)
     table = table_of(selection)
-    pictures = draw(selection, title)
+    pictures = draw(selection, title) if with_pictures else Pictures(notes=("No pictures were asked for.",))
     about = {"files": list(pictures.files), "notes": list(pictures.notes)}
     texts = {
         "report.md": report_md(selection, title, table, pictures),

@@ -50,7 +50,6 @@ def unit_for(value_s: float) -> tuple[str, float]:
 
 def draw_shape(axes: Axes, row: Row) -> None:
     """The density of each run above the line, the run medians and their interval below it."""
-    together = np.concatenate(row.samples)
     low, high = _range(row)
     log = high / max(low, 1e-12) > LOG_BEYOND
     if log:
@@ -62,24 +61,25 @@ def draw_shape(axes: Axes, row: Row) -> None:
     _curves(axes, row, low, high, log=log)
     _medians(axes, row)
     _axis(axes, high, log=log)
-    sides = (
-        (together > high, 1.0, "right", "{:,} beyond, up to {} →"),
-        (together < low, 0.0, "left", "← {:,} below, from {}"),
+    _outside(axes, np.concatenate(row.samples), low, high)
+
+
+def _outside(axes: Axes, values: Float64s, low: float, high: float) -> None:
+    """Says, below the axis, how many samples the picture does not reach."""
+    below, beyond = int(np.count_nonzero(values < low)), int(np.count_nonzero(values > high))
+    told = [f"{below:,} below, down to {seconds(float(values.min()))}"] if below else []
+    told += [f"{beyond:,} beyond, up to {seconds(float(values.max()))}"] if beyond else []
+    axes.annotate(
+        "not drawn: " + "; ".join(told) if told else "",
+        (1, 0),
+        (0, -18),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        fontsize=6.5,
+        color=FAINT,
     )
-    # beside the marks, or above where they spread that far
-    clear = all(low + 0.35 * (high - low) < mark < high - 0.35 * (high - low) for mark in _marks(row))
-    for outside, x, side, words in sides:
-        if outside.any():
-            furthest = float(together.max() if side == "right" else together.min())
-            told = words.format(int(np.count_nonzero(outside)), seconds(furthest))
-            y, at = (_BELOW if clear else 0.95), axes.get_yaxis_transform()
-            axes.text(x, y, told, transform=at, ha=side, va="center", fontsize=6.5, color=FAINT)
-
-
-def _marks(row: Row) -> list[float]:
-    """What stands below the line: the run medians and the ends of their interval."""
-    medians = [m.value for run in row.cell.used if (m := run.record.metrics.get("latency_p50_s")) and m.value]
-    return [*medians, *(v for v in (row.summary.low, row.summary.high) if v is not None)]
 
 
 def _range(row: Row) -> tuple[float, float]:

@@ -23,7 +23,7 @@ WIDTH = 9.6
 ROWS_A_PAGE, MOST_PAGES = 16, 6
 _LEFT, _LABELS, _BARS, _SHAPES = 0.3, 2.1, 2.3, 3.9
 _GAP = 0.2
-_HEAD, _DEVICE, _ROW, _FOOT = 0.84, 0.5, 0.86, 0.42
+_HEAD, _DEVICE, _ROW, _FOOT = 0.84, 0.5, 0.92, 0.42
 _KEY = (
     "◆ geometric mean of the run medians ( | ); the band is its 95 % interval across runs, Student's t. "
     "Warm-up is in the raw data and in no figure."
@@ -78,8 +78,8 @@ def _common_scale(rows: Sequence[Row]) -> _Scale:
     low, high = min(centres), max(centres)
     if high / low > LOG_BEYOND:
         decades = np.log10(high / low)
-        return _Scale(low / 10 ** (0.15 * decades), high * 10 ** (0.75 * decades), log=True)
-    return _Scale(0, high * 2.0, log=False)
+        return _Scale(low / 10 ** (0.15 * decades), high * 10 ** (1.5 * decades), log=True)
+    return _Scale(0, high * 2.3, log=False)
 
 
 def _page(rows: Sequence[Row], scale: _Scale, title: str, number: int, of: int) -> tuple[bytes, bytes]:
@@ -94,7 +94,7 @@ def _page(rows: Sequence[Row], scale: _Scale, title: str, number: int, of: int) 
         _bars(page, mine, scale, top)
         for index, row in enumerate(mine):
             _labels(page, row, top + index * _ROW, all(other.cell.synthetic for other in rows))
-            draw_shape(page.axes(_shapes_left(), top + index * _ROW + 0.06, _SHAPES, _ROW - 0.32), row)
+            draw_shape(page.axes(_shapes_left(), top + index * _ROW + 0.06, _SHAPES, _ROW - 0.38), row)
         top += len(mine) * _ROW
     page.text(_LEFT, page.height - 0.22, _KEY, size=7.5, color=GREY)
     return page.saved()

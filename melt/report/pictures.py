@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,12 +34,12 @@ class Pictures:
 
 def draw(selection: Selection, title: str) -> Pictures:
     """Every picture that the runs allow; none, and a note how to get them, where matplotlib is not installed."""
-    if importlib.util.find_spec("matplotlib") is None:
+    try:
+        # here and not above: an optional extra, and the half second of its import is for reports alone
+        from melt.report.latency_picture import latency_pages  # noqa: PLC0415
+        from melt.report.trace_picture import trace_pages  # noqa: PLC0415
+    except ImportError:
         return Pictures(notes=(HOW_TO_GET,))
-    # here and not above: an optional extra, and the half second of its import is for reports alone
-    from melt.report.latency_picture import latency_pages  # noqa: PLC0415
-    from melt.report.trace_picture import trace_pages  # noqa: PLC0415
-
     files: dict[str, bytes] = {}
     notes: list[str] = []
     for stem, pages in (("latency", latency_pages(selection, title)), ("trace", trace_pages(selection, title))):

@@ -54,7 +54,7 @@ class _Footnotes:
     def mark(self, text: str | None) -> str:
         if not text:
             return ""
-        same = re.sub(r"[0-9]+(\.[0-9]+)?", "#", text)
+        same = re.sub(r"(?<![A-Za-z0-9.])[0-9]+(\.[0-9]+)?", "#", text)
         found = self.alike.setdefault(same, [])
         if text not in found:
             found.append(text)
@@ -174,9 +174,6 @@ def _figure(figure: _Figure, found: Across, footnotes: _Footnotes) -> str:
         has = "has" if len(found.values) == 1 else "have"
         told = f"only {len(found.values)} of {counted(of, 'run')} {has} it: {found.why_some_miss}"
         some = _sentence(figure.header, told)
-        some = (
-            f"{reason}; from the {counted(len(found.values), 'run')} of {len(found.values) + len(found.gaps)} with it"
-        )
     marks = footnotes.marks(figure.about(found), why_not, some)
     return f"{shown}{' ' if marks and ']' not in shown else ''}{marks}"
 

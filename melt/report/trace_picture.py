@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from melt.store import StoredRun
 
 WIDTH = 9.6
-COLUMNS_A_PAGE, MOST_PAGES = 3, 12
+COLUMNS_A_PAGE, MOST_PAGES = 2, 16
 LOAD, WARMUP, MEASURED, IDLE = "#fbdcb8", "#e3e3e3", "#e4f1fa", "#f1eef6"
 _LEFT, _RIGHT, _TICKS, _GUTTER = 0.3, 0.3, 0.42, 0.28
 _HEAD, _COLUMN_HEAD, _TITLE, _AXIS = 0.62, 0.62, 0.24, 0.46
@@ -38,7 +38,7 @@ class _Chosen:
 
 
 def trace_pages(selection: Selection, title: str) -> Pages:
-    """A page a device, of up to three workloads side by side; what is left out is named in the notes."""
+    """A page a device, of up to two workloads side by side; what is left out is named in the notes."""
     colors = {
         name: PALETTE[i % len(PALETTE)] for i, name in enumerate(dict.fromkeys(c.workload for c in selection.cells))
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,12 @@ _PAUSE_S = 2.0
 _SLOPE_WINDOW_S = 20.0
 
 
-@dataclass(frozen=True)
 class NotReady(Exception):
     """The device did not become ready in time; `why` is the reason that the record carries."""
 
-    why: str
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 def zones(device: Device) -> list[Sensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ def test_two_hosts_on_one_device_take_turns(workspace: Workspace) -> None:
         windows.append((stamps[0], stamps[-1]))
     windows.sort()
     assert len(windows) == 4
-    for (_, end), (begin, _) in zip(windows, windows[1:], strict=False):
+    for (_, end), (begin, _) in itertools.pairwise(windows):
         assert end <= begin
 
 

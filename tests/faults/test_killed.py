@@ -98,7 +98,7 @@ def test_a_killed_engine_is_told_with_its_signal_and_keeps_its_data(workspace: W
     assert said.code == 1, said
     assert "SIGKILL" in said.stderr
     (run,) = workspace.runs()
-    assert [reason.code for reason in run.record.reasons][0] == "crashed"
+    assert run.record.reasons[0].code == "crashed"
     assert sum(event.ev == "infer.end" for event in run.events()) > 50
 
 

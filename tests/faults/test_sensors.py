@@ -6,23 +6,23 @@ import dataclasses
 import os
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from workspace import Workspace, until
 
 from melt.device import open_device
 from melt.engines import InputShape, Request, StopRules, engine_named
 from melt.errors import ParseError
 from melt.files import load_lab, load_suite
 from melt.lab import begin_session, make_plan
+from melt.readings.thermal import celsius
 from melt.records import Channel, Sensor
 from melt.run import Context, carry_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from workspace import Workspace
+    from pathlib import Path
 
     from melt.store import StoredRun
 
@@ -44,9 +44,9 @@ def sensor(name: str, path: Path, period_s: float = 0.05) -> Sensor:
 def run_with(workspace: Workspace) -> Callable[..., StoredRun]:
     """Carries out one run on this computer with these sensors beside its own."""
 
-    def run(*sensors: Sensor, min_s: float = 1.0) -> StoredRun:
+    def run(*sensors: Sensor, min_s: float = 1.0, **limits: float) -> StoredRun:
         folder = workspace.folder
-        workspace.suite(protocol={"preset": "quick", "runs": 1})
+        workspace.suite(protocol={"preset": "quick", "runs": 1}, limits=limits)
         lab = load_lab(folder / "lab.yaml")
         plan = make_plan(*load_suite(str(folder / "suite.yaml")), lab, ("here",), {})
         session = begin_session(plan, workspace.results)
@@ -145,3 +145,24 @@ def test_a_wall_clock_that_is_set_during_a_run_changes_no_figure(run_with: Calla
     latency = record.metrics["latency_p50_s"].value
     assert latency is not None
     assert 0 < latency < 1
+
+
+def test_an_engine_on_a_device_over_its_ceiling_is_ended_and_its_data_kept(
+    run_with: Callable[..., StoredRun], workspace: Workspace, tmp_path: Path
+) -> None:
+    temperature = tmp_path / "temp"
+    temperature.write_text("30000\n")
+
+    def heat_up() -> None:
+        events = until(lambda: list((workspace.workdir / "melt" / "jobs").glob("*/events.jsonl")), "a job")[0]
+        until(lambda: events.read_bytes().count(b"infer.end") > 50, "fifty inferences")
+        temperature.write_text("91000\n")
+
+    heat = threading.Thread(target=heat_up)
+    heat.start()
+    channel = Channel("zone.cpu", "temperature", celsius, raw_per_unit=1000)
+    stored = run_with(Sensor("zone.cpu", (channel,), 0.05, str(temperature)), min_s=20.0, zone_max_c=90.0)
+    heat.join()
+    assert (stored.record.status, stored.record.verdict) == ("failed", "invalid")
+    assert "ceiling" in [reason.code for reason in stored.record.reasons]
+    assert sum(event.ev == "infer.end" for event in stored.events()) > 10

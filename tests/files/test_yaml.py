@@ -173,13 +173,3 @@ def test_what_is_no_file_is_told_and_never_waited_for(tmp_path: Path) -> None:
     for device in ("/dev/zero", "/dev/null"):
         with pytest.raises(UsageError, match="is not a file"):
             read_yaml(type(tmp_path)(device))
-
-
-def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("a file without permission is NOT tested: root may read everything")
-    path = tmp_path / "file.yaml"
-    path.write_text("a: 1", encoding="utf-8")
-    path.chmod(0)
-    with pytest.raises(UsageError, match="Permission denied"):
-        read_yaml(path)

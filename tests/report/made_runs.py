@@ -106,7 +106,7 @@ def session_of(root: Path, slots: Sequence[Made], name: str = "20261121T030000Z"
 
 def store(session: Session, made: Made, at: int = 0) -> StoredRun:
     """Publishes the run; `at` orders the runs of a session."""
-    run_id = f"20261121T03{at // 60:02d}{at % 60:02d}Z-{at:08x}"
+    run_id = f"{session.record.session[:11]}{at // 60:02d}{at % 60:02d}Z-{at:08x}"
     started = made.status != "skipped"
     events = _events(made) if started else []
     trace, notes = _trace(made, events) if started else (pd.DataFrame(), {})

@@ -22,6 +22,7 @@
 static const int64_t MS = 1000000;
 static const int64_t KILL_GRACE_NS = 1000000000; /* SIGTERM, and a second later SIGKILL */
 static const int64_t LEAD_NS = 50000000; /* so that every sensor has been read once before the engine starts */
+static const off_t ROOM_BYTES = 65536; /* for the last events and the status, when the engine or the trace fills the disk */
 static const rlim_t MAX_OUTPUT_BYTES = 1u << 30; /* an engine that fills the disk is ended by SIGXFSZ */
 
 typedef struct {
@@ -32,6 +33,7 @@ typedef struct {
     int exit_code, signal;
     bool undone;
     int lock, alive; /* held: the device's lock, and the sign that this agent lives */
+    int room;        /* a file without a name, let go of once the engine has ended */
 } Job;
 
 static volatile sig_atomic_t asked_to_stop;
@@ -74,18 +76,37 @@ static int64_t engine_status_kb(const char *text, const char *key) {
     return found ? atoll(found + strlen(key)) : 0;
 }
 
-/* Samples the engine's memory and CPU time; false when it is over the plan's limit. */
-static bool sample_engine(const Plan *plan, pid_t pid, int64_t due_ns) {
-    char path[64], text[8192];
-    int64_t began = now_ns();
+/* The engine's files in /proc, held open: opening them anew for each sample costs as much as reading them. */
+typedef struct {
+    int status, stat;
+} EngineFiles;
+
+static EngineFiles open_engine_files(pid_t pid) {
+    char path[64];
+    EngineFiles files;
     snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    if (read_file(path, text, sizeof text) <= 0 || !strstr(text, "VmHWM:")) return true; /* it has just ended */
+    files.status = open(path, O_RDONLY | O_CLOEXEC);
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    files.stat = open(path, O_RDONLY | O_CLOEXEC);
+    return files;
+}
+
+static bool read_again(int fd, char *text, size_t room) {
+    ssize_t n = pread(fd, text, room - 1, 0); /* ESRCH once the process is gone */
+    text[n > 0 ? n : 0] = '\0';
+    return n > 0;
+}
+
+/* Samples the engine's memory and CPU time; false when it is over the plan's limit. */
+static bool sample_engine(const Plan *plan, EngineFiles files, int64_t due_ns) {
+    char text[8192];
+    int64_t began = now_ns();
+    if (!read_again(files.status, text, sizeof text) || !strstr(text, "VmHWM:")) return true; /* it has just ended */
     int64_t hwm = engine_status_kb(text, "VmHWM:"), anonymous = engine_status_kb(text, "RssAnon:");
     int64_t file = engine_status_kb(text, "RssFile:"), shared = engine_status_kb(text, "RssShmem:");
     int64_t swap = engine_status_kb(text, "VmSwap:");
     long long faults = 0, user = 0, system = 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    if (read_file(path, text, sizeof text) > 0) {
+    if (read_again(files.stat, text, sizeof text)) {
         const char *after = strrchr(text, ')'); /* the name may hold anything */
         if (after) sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %lld %*u %lld %lld", &faults, &user, &system);
     }
@@ -208,8 +229,9 @@ static void signal_engine(const Job *job, int signal_number) {
 static void watch_engine(Job *job) {
     const Plan *plan = job->plan;
     int64_t began = now_ns(), limit = began + plan->wall_ns, kill_at = INT64_MAX, memory_due = began;
-    int64_t affinity_due = began + 300 * MS;
+    int64_t affinity_due = began + 20 * MS; /* early for a short run, and again once the engine has made its threads */
     long long kills_before = oom_kills();
+    const EngineFiles files = open_engine_files(job->engine);
     int status = 0;
     struct rusage use = {0};
     sigset_t children;
@@ -224,12 +246,12 @@ static void watch_engine(Job *job) {
         const char *hot = sampler_ceiling(&value);
         const char *why = NULL;
         if (plan->memory_period_ns && t >= memory_due) {
-            if (!sample_engine(plan, job->engine, memory_due)) why = "memory";
+            if (!sample_engine(plan, files, memory_due)) why = "memory";
             while (memory_due <= t) memory_due += plan->memory_period_ns;
         }
         if (t >= affinity_due) {
             verify_affinity(plan, job->engine);
-            affinity_due = t + 5000 * MS;
+            affinity_due = t + (t - began < 200 * MS ? 250 * MS : 5000 * MS);
         }
         if (asked_to_stop) why = "stop";
         if (hot) why = "ceiling";
@@ -250,11 +272,14 @@ static void watch_engine(Job *job) {
         if (plan->memory_period_ns && memory_due < wake) wake = memory_due;
         if (!job->why && limit < wake) wake = limit;
         if (kill_at < wake) wake = kill_at;
+        if (affinity_due < wake) wake = affinity_due;
         int64_t left = wake > t ? wake - t : 0;
         struct timespec pause = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
         sigtimedwait(&children, NULL, &pause); /* SIGCHLD ends the pause at once; SIGTERM through its handler too */
     }
     kill(-job->engine, SIGKILL); /* what the engine left in its group */
+    close(job->room);
+    event_mend();
     if (WIFEXITED(status)) job->exit_code = WEXITSTATUS(status);
     if (WIFSIGNALED(status)) job->signal = WTERMSIG(status);
     long long kills = oom_kills();
@@ -326,6 +351,18 @@ static void carry_out(Job *job) {
     close(job->alive);
 }
 
+/* Holds disk space for what must be said at the end; -1 when there is none. */
+static int hold_room(void) {
+    int fd = open("room", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) return -1;
+    unlink("room");
+    if ((errno = posix_fallocate(fd, 0, ROOM_BYTES)) == ENOSPC) {
+        close(fd);
+        return -1;
+    }
+    return fd; /* a file system that cannot do it is trusted to have space */
+}
+
 /* Takes the device lock (-3: this very job holds it), or says who does. The lock dies with its holder; the text in it is only for people. */
 static int take_lock(const Plan *plan) {
     int fd = open(plan->lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
@@ -345,7 +382,11 @@ static int take_lock(const Plan *plan) {
     }
     char text[192];
     int n = snprintf(text, sizeof text, "%s\n", plan->run_id);
-    if (ftruncate(fd, 0) || pwrite(fd, text, (size_t)n, 0) != n) say("lock: %s", strerror(errno));
+    if (ftruncate(fd, 0) || pwrite(fd, text, (size_t)n, 0) != n) {
+        say("lock: %s: %s", plan->lock_path, strerror(errno));
+        close(fd);
+        return -1;
+    }
     return fd;
 }
 
@@ -385,6 +426,11 @@ int job_start(const char *job_dir) {
     int alive = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (alive < 0 || flock(alive, LOCK_EX | LOCK_NB)) {
         say("%s: %s", path, strerror(errno));
+        return EXIT_FAILED;
+    }
+    int room = hold_room();
+    if (room < 0) {
+        say("%s: %s", full, strerror(errno));
         return EXIT_FAILED;
     }
     int ready[2];
@@ -428,6 +474,7 @@ int job_start(const char *job_dir) {
     static Job job = {.exit_code = -1};
     job.lock = lock;
     job.alive = alive;
+    job.room = room;
     job.dir = full;
     job.plan = &plan;
     boot_id(job.boot);

@@ -37,7 +37,7 @@ static int trace_fd = -1;
 static char buffer[BUFFER];
 static size_t buffered;
 static off_t trace_bytes; /* written, in whole rows */
-static bool trace_closed;
+static bool trace_closed; /* at the end of the job, or when the disk is full */
 static int64_t flushed_ns;
 
 /* Held while the file thread goes into and comes out of a read, and while it is replaced: `files` belongs to the current
@@ -54,13 +54,14 @@ static double ceiling_values[MAX_SENSORS];
 
 static void flush_locked(void) {
     size_t done = 0;
-    while (done < buffered) {
+    while (done < buffered && !trace_closed) {
         ssize_t n = write(trace_fd, buffer + done, buffered - done);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) {
             say("trace.csv: %s; %zu bytes of samples are lost", strerror(errno), buffered - done);
             while (done && buffer[done - 1] != '\n') done--; /* a row cut short would run into the next one */
             if (ftruncate(trace_fd, trace_bytes + (off_t)done)) say("trace.csv: %s", strerror(errno));
+            trace_closed = true; /* what is left of the disk is for the events and the status */
             break;
         }
         done += (size_t)n;
@@ -116,7 +117,7 @@ void sampler_row(const char *sensor, int64_t due_ns, int64_t t_ns, int64_t read_
                  const char *raw, size_t n) {
     size_t need = 4 * n + 256;
     pthread_mutex_lock(&trace_mutex);
-    if (trace_closed) { /* a thread that comes out of its read after the end */
+    if (trace_closed) {
         pthread_mutex_unlock(&trace_mutex);
         return;
     }

@@ -49,7 +49,7 @@ size_t escape_json(char *out, size_t room, const char *bytes, size_t n) {
 void event_open(const char *job_dir) {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/events.jsonl", job_dir);
-    events_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    events_fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 }
 
 /* One write a line: the engine appends to the same file. */
@@ -68,6 +68,14 @@ void event(const char *name, const char *format, ...) {
     line[used++] = '}';
     line[used++] = '\n';
     if (events_fd >= 0 && write(events_fd, line, (size_t)used) != used) say("events.jsonl: %s", strerror(errno));
+}
+
+/* An engine that died in the middle of a line must not swallow the agent's next one. */
+void event_mend(void) {
+    off_t size = events_fd >= 0 ? lseek(events_fd, 0, SEEK_END) : 0;
+    char last;
+    if (size > 0 && pread(events_fd, &last, 1, size - 1) == 1 && last != '\n' && write(events_fd, "\n", 1) != 1)
+        say("events.jsonl: %s", strerror(errno));
 }
 
 void event_sync(void) {
