@@ -22,7 +22,7 @@ def file(folder: Path, kind: str, name: str, **data: Any) -> Path:
     path = folder / f"{name}.yaml"
     path.parent.mkdir(exist_ok=True)
     own = {} if kind == "lab" else {"name": path.stem}
-    path.write_text(yaml.safe_dump({"schema": 1, "kind": kind, **own, **data}), encoding="utf-8")
+    path.write_text(yaml.safe_dump({"schema": 1, "kind": kind, **own, **data}, sort_keys=False), encoding="utf-8")
     return path
 
 
