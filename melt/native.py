@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from melt.errors import Unsupported, UsageError, nearest
-from melt.places import cache_dir, ondevice_sources
+from melt.places import appearing, cache_dir, ondevice_sources
 
 MACHINES = ("x86_64", "aarch64")
 _OLDEST_GLIBC = "2.28"
@@ -124,29 +122,28 @@ def _compiler_stamp(compiler: str) -> str:
     return f"{path.name} {status.st_size} {status.st_mtime_ns}"
 
 
+class _Broken(Exception):
+    """The compiler failed; its last words."""
+
+
 def _compile(argv: list[str], program: Program, sources: list[Path], target: Path) -> str | None:
-    """Compiles into `target` by way of a temporary name; the end of the compiler's words when it fails."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{program.name}-")
-    os.close(descriptor)
-    command = [*argv, *map(str, sources), "-o", temporary, *program.flags]
+    """Compiles into `target`; the end of the compiler's words when it fails."""
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            timeout=_BUILD_LIMIT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        if done.returncode == 0:
-            Path(temporary).chmod(0o755)
-            Path(temporary).replace(target)
-            return None
-        words = done.stderr.decode(errors="replace").strip().splitlines()
-        return words[-1] if words else f"{argv[0]} ended with {done.returncode}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with appearing(target) as temporary:
+            done = subprocess.run(
+                [*argv, *map(str, sources), "-o", str(temporary), *program.flags],
+                capture_output=True,
+                timeout=_BUILD_LIMIT_S,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+            if done.returncode != 0:
+                words = done.stderr.decode(errors="replace").strip().splitlines()
+                raise _Broken(words[-1] if words else f"{argv[0]} ended with {done.returncode}")
+            temporary.chmod(0o755)
     except subprocess.TimeoutExpired:
         return f"{argv[0]} took longer than {_BUILD_LIMIT_S} s"
-    except OSError as error:
+    except (_Broken, OSError) as error:
         return str(error)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    return None

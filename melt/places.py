@@ -1,9 +1,15 @@
-"""Where things are on this computer: the cache, and the files that melt ships."""
+"""Where things are on this computer, and how a file comes to be there: whole, or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PACKAGE = Path(__file__).parent
 
@@ -28,3 +34,28 @@ def package_dir() -> Path:
 def ondevice_sources() -> Path:
     """The folder with the sources of what runs on a device."""
     return _PACKAGE / "ondevice"
+
+
+@contextlib.contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to fill: synced and renamed to `path` at the end, removed after an error.
+
+    Whoever reads `path` meanwhile, or after a crash, sees the old file or the new one. Raises OSError.
+    """
+    temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Makes `data` the content of the file at `path`, as `appearing` does. Raises OSError."""
+    with appearing(path) as temporary:
+        temporary.write_bytes(data)

@@ -25,6 +25,7 @@ from pydantic import Field, ValidationError
 
 from melt.errors import UsageError, nearest
 from melt.job import read_events
+from melt.places import write_whole
 from melt.records import SCHEMA, Event, Resolved, RunRecord, Strict, SuiteRef
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Session:
         folder = self.path / _PENDING
         with _kept_in(folder):
             folder.mkdir(exist_ok=True)
-            write_whole(folder / f"{pending.run_id}.json", pending.model_dump_json(indent=1))
+            write_text(folder / f"{pending.run_id}.json", pending.model_dump_json(indent=1))
 
     def settle(self, run_id: str) -> None:
         """Forgets the note: the run is stored, or the job will not be."""
@@ -205,7 +206,7 @@ def new_session(root: Path, record: SessionRecord) -> Session:
             except FileExistsError:  # another melt, in this very moment
                 continue
             named = record.model_copy(update={"session": name})
-            write_whole(path / "session.json", named.model_dump_json(indent=1, by_alias=True) + "\n")
+            write_text(path / "session.json", named.model_dump_json(indent=1, by_alias=True) + "\n")
             return Session(path, named)
     raise UsageError(f"{suite} has too many sessions of the second {base}: try again")
 
@@ -279,17 +280,9 @@ def digest_of(texts: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(sorted(texts.items()))).encode()).hexdigest()
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a small file so that a reader, or a crash, sees the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file, whole or not at all, and makes sure of its name as well."""
+    write_whole(path, text.encode())
     _sync(path.parent)
 
 

@@ -373,10 +373,10 @@ def test_a_run_that_is_stored_is_never_replaced(session: store.Session) -> None:
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     for text in ("one", "two, longer", "é" * 100_000, ""):
-        store.write_whole(path, text)
+        store.write_text(path, text)
         assert path.read_text(encoding="utf-8") == text
     with pytest.raises(UnicodeEncodeError):
-        store.write_whole(path, "\ud800")
+        store.write_text(path, "\ud800")
     assert path.read_text(encoding="utf-8") == ""
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 

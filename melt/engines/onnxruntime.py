@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import reprlib
-import secrets
 import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from pydantic import Field, ValidationError
 
 from melt.engines.base import Command, InputShape, OutputCheck, Prepared, Request
 from melt.errors import Unsupported, UsageError, nearest
-from melt.places import cache_dir
+from melt.places import cache_dir, write_whole
 from melt.records import Strict
 
 _MAX_INPUT_BYTES = 1 << 30
@@ -214,11 +213,9 @@ def _stored(array: Array) -> Path:
     data = array.astype(array.dtype.newbyteorder("<")).tobytes()
     path = cache_dir() / "inputs" / _digest(data)
     if not path.exists():
-        temporary = path.with_suffix(f".{secrets.token_hex(4)}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            temporary.replace(path)
+            write_whole(path, data)
         except OSError as error:
             raise UsageError(
                 f"cache folder {path.parent} cannot be written: {error.strerror}: mend that, or name another with "

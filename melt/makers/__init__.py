@@ -6,14 +6,13 @@ is labelled synthetic wherever it goes. Making and reading models needs the opti
 
 from __future__ import annotations
 
-import os
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melt.errors import UsageError, nearest
 from melt.makers import mlp, mobilenetv3, vit
 from melt.makers.modelfile import ModelInfo, TensorInfo, info
+from melt.places import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,23 +50,10 @@ def make(name: str, out: Path, *, seed: int = 1) -> ModelInfo:
             raise UsageError(f"model {out}: the folder {out.parent} does not exist; make it first")
         if out.is_dir():
             raise UsageError(f"model {out}: is a folder; name a file in it")
-        _replace(out, MAKERS[name].build(seed).SerializeToString(deterministic=True))
+        write_whole(out, MAKERS[name].build(seed).SerializeToString(deterministic=True))
     except OSError as error:
         raise UsageError(
             f"model {out}: cannot be written ({error.strerror});"
             " choose a folder that has space and that you may write to"
         ) from error
     return info(out)
-
-
-def _replace(out: Path, data: bytes) -> None:
-    """Write beside `out`, sync, rename: whoever reads `out` meanwhile sees the old file or the new one."""
-    part = out.with_name(f".{out.name[:64]}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)

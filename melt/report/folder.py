@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 from typing import TYPE_CHECKING
 
 from melt.errors import UsageError
+from melt.places import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,22 +20,10 @@ def fill(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            _replace(folder / name, data)
+            write_whole(folder / name, data)
         for path in folder.iterdir():
             if _PICTURE.fullmatch(path.name) and path.name not in files:
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"the report cannot be written to {folder}: {error.strerror}; name another folder") from None
     return tuple(folder / name for name in files)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from melt.engines import Prepared
     from melt.job import JobStatus
     from melt.records import Event, Fact, Status
-    from melt.run.run import Context
+    from melt.run.context import Context
     from melt.store import CellRecord, Pending
 
 _LOGS = {"stdout": "stdout.log", "stderr": "stderr.log", "status": "status.json"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from melt.errors import DeviceError, Interrupted, TransportError, Unsupported
 from melt.job import JobPlan, JobStatus, collect, forget, start, status, stop, watch
@@ -24,32 +24,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from melt.device import Device
-    from melt.engines import Engine, Prepared
+    from melt.engines import Prepared
     from melt.records import RunRecord
-    from melt.store import CellRecord, Session, Slot, StoredRun
+    from melt.run.context import Context
+    from melt.store import Slot, StoredRun
 
 _AFTER_WALL_S = 30.0
 """How long after its wall limit a job may take to say that it has ended."""
 _GOVERNORS = "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"
-
-
-@dataclass(frozen=True)
-class Context:
-    """All that the runs of one cell share. `say` is told what a person should know, `on_step` what is going on."""
-
-    session: Session
-    device: Device
-    engine: Engine
-    prepared: Prepared | Unsupported
-    """What goes to the device, or why this cell cannot run there."""
-    cell: CellRecord
-    say: Callable[[str], None] = lambda _: None
-    on_step: Callable[[str], None] = lambda _: None
-    cancelled: Callable[[], bool] = lambda: False
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {key: resolved.value for key, resolved in self.cell.resolved.items()}
 
 
 @dataclass

@@ -10,17 +10,17 @@ import shutil
 import signal
 import stat
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import psutil
 
 from melt.errors import DeviceError, TransportTimeout, UsageError
+from melt.places import appearing
 from melt.transport.base import NOT_EXECUTABLE, NOT_FOUND, Completed, Deadline, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from melt.transport.base import Process
 
@@ -64,24 +64,22 @@ class LocalTransport:
         except OSError as error:
             raise UsageError(f"{source} cannot be read: {error.strerror}") from error
         try:
-            with data, _beside(place) as temporary:
+            with data, appearing(place) as temporary:
                 with temporary.open("wb") as out:
                     _copy(data, out, deadline, f"copying {source.name} to {target}")
                 temporary.chmod(0o755 if executable else 0o644)
-                temporary.replace(place)
         except OSError as error:
             raise _write_error(error, target) from error
 
     def pull(self, source: str, target: Path, *, deadline: Deadline, limit_bytes: int) -> None:
         data = _open_file(source)
         try:
-            with data, _beside(target) as temporary:
+            with data, appearing(target) as temporary:
                 if os.fstat(data.fileno()).st_size > limit_bytes:
                     raise DeviceError(f"{source} is larger than {limit_bytes} bytes and was left where it is")
                 with temporary.open("wb") as out:
                     _copy(data, out, deadline, f"copying {source} from this computer", limit_bytes)
                 temporary.chmod(0o644)
-                temporary.replace(target)
         except OSError as error:
             raise _write_error(error, str(target)) from error
 
@@ -213,18 +211,6 @@ def _open_file(source: str) -> BinaryIO:
         os.close(descriptor)
         raise DeviceError(f"{source} on this computer is not a file")
     return os.fdopen(descriptor, "rb")
-
-
-@contextlib.contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """A temporary name in the folder of `place`, gone afterwards unless it was renamed."""
-    descriptor, name = tempfile.mkstemp(dir=place.parent, prefix=".melt-", suffix=".part")
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _copy(data: BinaryIO, out: BinaryIO, deadline: Deadline, what: str, limit_bytes: int | None = None) -> None:

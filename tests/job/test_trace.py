@@ -6,7 +6,6 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +17,8 @@ from melt.records import Channel, Sensor
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pandas as pd
 
 HEADER = "due_ns,t_ns,read_ns,sensor,error,raw\n"
 

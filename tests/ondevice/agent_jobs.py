@@ -160,6 +160,8 @@ class Job:
 
     def rows(self, sensor: str = "") -> list[Row]:
         """The whole rows of the trace, each held to the grammar."""
+        if not (self.folder / "trace.csv").exists():
+            return []
         header, *lines = (self.folder / "trace.csv").read_bytes().rpartition(b"\n")[0].split(b"\n")
         assert header == HEADER
         rows = []

@@ -370,13 +370,18 @@ static int take_lock(const Plan *plan) {
         say("lock: %s: %s", plan->lock_path, strerror(errno));
         return -1;
     }
-    if (flock(fd, LOCK_EX | LOCK_NB)) {
+    for (int tries = 0; flock(fd, LOCK_EX | LOCK_NB); tries++) {
         char owner[256] = "";
         ssize_t n = pread(fd, owner, sizeof owner - 1, 0);
         owner[n > 0 ? n : 0] = '\0';
         owner[strcspn(owner, "\n")] = '\0';
+        bool is_this = !strcmp(owner, plan->run_id);
+        if (!is_this && tries < 10) { /* it may have been taken just now, and bear no name or an old one */
+            usleep(20000);
+            continue;
+        }
         close(fd);
-        if (!strcmp(owner, plan->run_id)) return -3;
+        if (is_this) return -3;
         say("locked by %s", owner);
         return -2;
     }

@@ -1,0 +1,33 @@
+"""What the runs of one cell on one device share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from melt.device import Device
+    from melt.engines import Engine, Prepared
+    from melt.errors import Unsupported
+    from melt.store import CellRecord, Session
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that the runs of one cell share. `say` is told what a person should know, `on_step` what is going on."""
+
+    session: Session
+    device: Device
+    engine: Engine
+    prepared: Prepared | Unsupported
+    """What goes to the device, or why this cell cannot run there."""
+    cell: CellRecord
+    say: Callable[[str], None] = lambda _: None
+    on_step: Callable[[str], None] = lambda _: None
+    cancelled: Callable[[], bool] = lambda: False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {key: resolved.value for key, resolved in self.cell.resolved.items()}
