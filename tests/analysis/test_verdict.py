@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from raw_run import BOOT, S, ar1, event, events_of, frame, note, trace_of
+from raw_run import BOOT, S, ar1, ends, event, events_of, frame, note, trace_of
 
 from melt.analysis.events import Asked
 from melt.analysis.slowed import slowed
@@ -189,3 +189,19 @@ def test_under_three_hundred_samples_and_under_three_per_cent_nothing_is_called_
     assert any(slowed(np.where(at > 150, 1.035, 1.0)))
     assert not any(slowed(np.where(at > 150, 2.0, 1.0)[:299]))
     assert not any(slowed(np.where(at > 150, 1.0, 2.0)))
+
+
+def test_foreign_load_is_seen_although_the_engine_is_gone_before_the_window_is_sampled_to_its_end() -> None:
+    events = events_of(STEADY)
+    trace = trace_of(events, {**CHANNELS, "cpu.busy_s": lambda t: 1.5 * t})
+    done = next(event.t for event in events if event.get("name") == "measure.end")
+    gone = trace["channel"].str.startswith("engine.") & (trace["t_ns"] > done - 200_000_000)
+    assert codes(events, trace[~gone]) == ["foreign_load"]
+
+
+def test_foreign_load_is_not_judged_from_less_than_half_of_the_window() -> None:
+    events = events_of(STEADY)
+    trace = trace_of(events, {**CHANNELS, "cpu.busy_s": lambda t: 1.5 * t})
+    begin, end = ends(events)
+    late = trace["channel"].str.startswith("engine.") & (trace["t_ns"] > begin + (end - begin) // 4)
+    assert "foreign_load" not in codes(events, trace[~late])
