@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -81,9 +82,9 @@ def main() -> None:
 def with_optional_session(argv: list[str]) -> list[str]:
     """`--resume` alone means the last unfinished session: says so where no session follows it."""
     out: list[str] = []
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        bare = word == "--resume" and not SESSION.fullmatch(following)
-        out += ["--resume", run.LAST] if bare and following != run.LAST else [word]
+    for word, following in itertools.pairwise([*argv, ""]):
+        bare = word == "--resume" and not SESSION.fullmatch(following) and following != run.LAST
+        out += ["--resume", run.LAST] if bare else [word]
     return out
 
 

@@ -66,13 +66,15 @@ class OnnxRuntime:
         params = _params(request)
         session = _open(request.model)
         arrays = _inputs(request, session)
-        meta = session.get_modelmeta()
+        synthetic = session.get_modelmeta().custom_metadata_map.get("melt.synthetic") == "true"
+        if not synthetic:
+            _refuse_weights_apart(request)
         files = {"model": request.model}
         files.update({f"input.{name}": _stored(array) for name, array in arrays.items()})
         if request.library is None:
             files["library"] = _library(request)
         identity = {
-            "model_sha256": _digest(request.model.read_bytes()),
+            "model_sha256": _digest_file(request.model),
             "inputs_sha256": _digest(
                 b"".join(f"{n} {a.dtype} {a.shape}".encode() + a.tobytes() for n, a in arrays.items())
             ),
@@ -84,7 +86,7 @@ class OnnxRuntime:
             program="ort_runner",
             files=files,
             params=params.model_dump(),
-            synthetic=meta.custom_metadata_map.get("melt.synthetic") == "true",
+            synthetic=synthetic,
             identity=identity,
             detail=arrays,
         )
@@ -167,6 +169,24 @@ def _open(model: Path) -> Any:
 def _first(error: Exception) -> str:
     text = str(error).strip()
     return text.splitlines()[0][:200] if text else type(error).__name__
+
+
+def _refuse_weights_apart(request: Request) -> None:
+    """A model whose weights lie in other files would arrive without them. Raises UsageError."""
+    if importlib.util.find_spec("onnx") is None:
+        raise UsageError("engine onnxruntime needs the package onnx: pip install 'melt[onnx]'")
+    import onnx  # noqa: PLC0415 - an optional extra, and slow to load
+
+    try:
+        graph = onnx.load(request.model, load_external_data=False).graph
+    except Exception:  # noqa: BLE001 - ONNX Runtime could load it: it is of its own format, which has no such files
+        return
+    apart = [tensor.name for tensor in graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    if apart:
+        raise UsageError(
+            f"workload '{request.name}': {request.model} keeps {len(apart)} of its weights in files of their own, which "
+            "melt does not deliver: save it as one file (onnx.save_model without save_as_external_data)",
+        )
 
 
 def _inputs(request: Request, session: Any) -> dict[str, Array]:
@@ -290,6 +310,11 @@ def _compare(got: Mapping[str, Array], wanted: Mapping[str, Array], sha256: str)
         worst_share = max(worst_share, difference / largest if largest else difference)
     detail = f"this computer's onnxruntime, CPU: {worst_share:.2g} of the largest value, {_TOLERANCE:g} allowed"
     return OutputCheck(sha256, worst, worst_share <= _TOLERANCE, detail)
+
+
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _digest(data: bytes) -> str:

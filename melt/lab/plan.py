@@ -83,9 +83,11 @@ def make_plan(suite: Suite, file: Path, lab: Lab, names: tuple[str, ...], assign
     if math.prod(map(len, suite.sweep.values())) * len(suite.workloads) * len(chosen) > MOST_RUNS:
         raise UsageError(f"{file}: that would be more than {MOST_RUNS} runs: make the sweep smaller")
     points = [(point, _checked(point, f"{file}: sweep")) for point in _points(suite)]
-    below = {device: flatten(lab.profile(lab.device(device))) for device in chosen}
+    profiles = {device: lab.profile(lab.device(device)) for device in chosen}
+    below = {device: flatten(profile) for device, profile in profiles.items()}
     cells: list[Cell] = []
     sources = {file.name: read_text(file)}
+    sources |= {f"profile {profile.name}": profile.model_dump_json() for profile in profiles.values()}
     for reference in suite.workloads:
         workload, path = load_workload(reference, file.parent)
         if workload.engine not in ENGINES:

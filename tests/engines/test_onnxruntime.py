@@ -507,3 +507,18 @@ def test_this_computers_outputs_are_made_once(echo: Prepared, tmp_path: Path) ->
     assert engine.check(echo, path).agrees is True
     echo.request.model.unlink()
     assert engine.check(echo, path).agrees is True, "the model is not needed again"
+
+
+def test_a_model_with_its_weights_in_other_files_is_refused_before_it_arrives_without_them(tmp_path: Path) -> None:
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [512], np.zeros(512, np.float32).tobytes(), raw=True)
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [512])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [512])],
+        [weights],
+    )
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path / "apart.onnx"
+    onnx.save_model(whole, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert "1 of its weights in files of their own" in refusal(path)

@@ -94,7 +94,9 @@ def test_a_text_that_its_parser_cannot_read_is_a_row_that_says_garbage(tmp_path:
     assert pair["value"].iloc[0] == 7
 
 
-@pytest.mark.parametrize("raw", ["", "nan", "inf", "-inf", "1e999", "0x10", "41500 C", "\\x00", "é", "9" * 400])
+@pytest.mark.parametrize(
+    "raw", ["", "\x85", "1\x0b2", "nan", "inf", "-inf", "1e999", "0x10", "41500 C", "\\x00", "é", "9" * 400]
+)
 def test_a_value_that_is_no_finite_number_is_garbage(tmp_path: Path, raw: str) -> None:
     frame = read(tmp_path, f'{HEADER}1,1,1,zone.cpu,,"{raw}"\n')
     assert list(frame["error"]) == ["garbage"]

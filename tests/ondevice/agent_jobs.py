@@ -19,7 +19,7 @@ from melt.job.trace import unescape
 from melt.records import Sensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 LIMIT_S = 60.0
 """Far longer than anything here takes, also under a sanitizer or an emulator."""
@@ -96,9 +96,12 @@ class Job:
 
     agent: Path
     folder: Path
+    env: Mapping[str, str]
 
     def verb(self, name: str, *more: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([self.agent, name, self.folder, *more], capture_output=True, timeout=LIMIT_S, check=False)
+        return subprocess.run(
+            [self.agent, name, self.folder, *more], env=self.env, capture_output=True, timeout=LIMIT_S, check=False
+        )
 
     def start(self) -> None:
         done = self.verb("start")
@@ -192,6 +195,7 @@ class Bench:
 
     agent: Path
     root: Path
+    env: Mapping[str, str] = field(default_factory=os.environ.copy)
     jobs: list[Job] = field(default_factory=list)
 
     @property
@@ -211,12 +215,12 @@ class Bench:
         folder.mkdir(parents=True)
         (folder / "plan").write_bytes(text)
         os.mkfifo(folder / "go")
-        self.jobs.append(Job(self.agent, folder))
+        self.jobs.append(Job(self.agent, folder, self.env))
         return self.jobs[-1]
 
     def undo(self) -> subprocess.CompletedProcess[bytes]:
         argv = [self.agent, "undo", self.lock, self.root / "jobs"]
-        return subprocess.run(argv, capture_output=True, timeout=LIMIT_S, check=False)
+        return subprocess.run(argv, env=self.env, capture_output=True, timeout=LIMIT_S, check=False)
 
     def close(self) -> None:
         """Ends what a failed test left running."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from agent_jobs import LIMIT_S, Bench, command_sensor, file_sensor
 
 from melt import native
 from melt.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.peer
 

@@ -40,10 +40,8 @@ def sanitized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture
-def bench(sanitized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    for name, value in OPTIONS.items():
-        monkeypatch.setenv(name, value)
-    return Bench(sanitized, tmp_path / "device")
+def bench(sanitized: Path, tmp_path: Path) -> Bench:
+    return Bench(sanitized, tmp_path / "device", {**os.environ, **OPTIONS})
 
 
 def test_a_busy_job_shows_no_error(bench: Bench, tmp_path: Path) -> None:
@@ -119,5 +117,5 @@ def test_questions_to_the_file_system_show_no_error(bench: Bench, tmp_path: Path
         ["probe", "50", f"{tmp_path}/*", "/proc/sys/kernel/*", "/sys/class/*/*/uevent"],
         ["list", str(tmp_path)],
     ):
-        done = subprocess.run([bench.agent, *argv], capture_output=True, timeout=LIMIT_S, check=False)
+        done = subprocess.run([bench.agent, *argv], env=bench.env, capture_output=True, timeout=LIMIT_S, check=False)
         assert (done.returncode, done.stderr) == (0, b"")
