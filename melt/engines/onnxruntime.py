@@ -184,8 +184,8 @@ def _refuse_weights_apart(request: Request) -> None:
     apart = [tensor.name for tensor in graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
     if apart:
         raise UsageError(
-            f"workload '{request.name}': {request.model} keeps {len(apart)} of its weights in files of their own, which "
-            "melt does not deliver: save it as one file (onnx.save_model without save_as_external_data)",
+            f"workload '{request.name}': {request.model} keeps {len(apart)} of its weights in files of their own, "
+            "which melt does not deliver: save it as one file (onnx.save_model without save_as_external_data)",
         )
 
 

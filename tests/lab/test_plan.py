@@ -212,7 +212,7 @@ def test_what_a_plan_was_made_from_decides_its_digest(three: Path) -> None:
     path = workload(three / "sub", "a")
     path.write_text(path.read_text(encoding="utf-8").replace("name: a", "name: a2"), encoding="utf-8")
     plan = plan_of(three, **suite)
-    assert len(plan.sources) == 4, "two files of one name are both kept"
+    assert len(plan.sources) == 5, "two files of one name are both kept, and the profile"
     assert plan_of(three, **suite).sha256 == plan.sha256
     for changed in (three / "a.yaml", three / "sub" / "x.yaml", path):
         text = changed.read_text(encoding="utf-8")
