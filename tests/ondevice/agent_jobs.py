@@ -163,9 +163,10 @@ class Job:
 
     def rows(self, sensor: str = "") -> list[Row]:
         """The whole rows of the trace, each held to the grammar."""
-        if not (self.folder / "trace.csv").exists():
+        path = self.folder / "trace.csv"
+        header, *lines = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")[0].split(b"\n")
+        if not header:
             return []
-        header, *lines = (self.folder / "trace.csv").read_bytes().rpartition(b"\n")[0].split(b"\n")
         assert header == HEADER
         rows = []
         for line in lines:

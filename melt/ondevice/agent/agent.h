@@ -66,7 +66,6 @@ void sleep_until_ns(int64_t deadline_ns);
 size_t escape_json(char *out, size_t room, const char *bytes, size_t n);
 void event(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void event_open(const char *job_dir);
-void event_mend(void);
 void event_sync(void);
 bool write_whole(const char *path, const char *text);
 ssize_t read_file(const char *path, char *buffer, size_t room);

@@ -279,7 +279,6 @@ static void watch_engine(Job *job) {
     }
     kill(-job->engine, SIGKILL); /* what the engine left in its group */
     close(job->room);
-    event_mend();
     if (WIFEXITED(status)) job->exit_code = WEXITSTATUS(status);
     if (WIFSIGNALED(status)) job->signal = WTERMSIG(status);
     long long kills = oom_kills();

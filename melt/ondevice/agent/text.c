@@ -52,6 +52,13 @@ void event_open(const char *job_dir) {
     events_fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 }
 
+/* Whether the file ends within a line: an engine that died there must not swallow the agent's next one. */
+static bool is_cut(void) {
+    off_t size = lseek(events_fd, 0, SEEK_END);
+    char last;
+    return size > 0 && pread(events_fd, &last, 1, size - 1) == 1 && last != '\n';
+}
+
 /* One write a line: the engine appends to the same file. */
 void event(const char *name, const char *format, ...) {
     char line[8192];
@@ -67,15 +74,9 @@ void event(const char *name, const char *format, ...) {
     }
     line[used++] = '}';
     line[used++] = '\n';
-    if (events_fd >= 0 && write(events_fd, line, (size_t)used) != used) say("events.jsonl: %s", strerror(errno));
-}
-
-/* An engine that died in the middle of a line must not swallow the agent's next one. */
-void event_mend(void) {
-    off_t size = events_fd >= 0 ? lseek(events_fd, 0, SEEK_END) : 0;
-    char last;
-    if (size > 0 && pread(events_fd, &last, 1, size - 1) == 1 && last != '\n' && write(events_fd, "\n", 1) != 1)
-        say("events.jsonl: %s", strerror(errno));
+    if (events_fd < 0) return;
+    if (is_cut() && write(events_fd, "\n", 1) != 1) say("events.jsonl: %s", strerror(errno));
+    if (write(events_fd, line, (size_t)used) != used) say("events.jsonl: %s", strerror(errno));
 }
 
 void event_sync(void) {
