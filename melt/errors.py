@@ -2,11 +2,9 @@
 
     MeltError
     ├── UsageError          a file or a flag is wrong                       exit 2
-    ├── NotComparable       the runs are unlike                             exit 3
     ├── TransportError      the cable, the network; transient               exit 4
     │   └── TransportTimeout    no answer, or no progress, in time          exit 4
     ├── DeviceError         the device: full, locked, rebooted, noexec      exit 1
-    ├── EngineError         the runtime crashed or refused the model        exit 1
     ├── Unsupported         this device or engine cannot do that: a gap     exit 1
     ├── ParseError          a text we should have understood: our bug       exit 1
     └── Interrupted         a person pressed Ctrl-C                         exit 130
@@ -22,6 +20,8 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_SHOWN = 20
+
 
 class MeltError(Exception):
     """The base: catch it where a person is told, never to ignore it."""
@@ -33,12 +33,6 @@ class UsageError(MeltError):
     """A file or a flag is wrong: correct it and call again."""
 
     exit_code = 2
-
-
-class NotComparable(MeltError):
-    """Runs that differ in a key that matters were asked to be compared."""
-
-    exit_code = 3
 
 
 class TransportError(MeltError):
@@ -67,14 +61,6 @@ class DeviceError(MeltError):
         self.code = code
 
 
-class EngineError(MeltError):
-    """The inference runtime failed; `stderr_tail` is the end of what it said."""
-
-    def __init__(self, message: str, stderr_tail: str = "") -> None:
-        super().__init__(message)
-        self.stderr_tail = stderr_tail
-
-
 class Unsupported(MeltError):
     """The device or the engine cannot do what was asked."""
 
@@ -99,4 +85,5 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
-    return f"valid: {', '.join(known)}" if known else "none is known"
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return f"valid: {', '.join(known[:_SHOWN])}{more}" if known else "none is known"

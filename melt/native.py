@@ -8,6 +8,7 @@ computer, and for glibc 2.28 by ziglang for any other.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import platform
 import shutil
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melt.errors import Unsupported, UsageError, nearest
-from melt.places import appearing, cache_dir, ondevice_sources
+from melt.places import appearing, cache_folder, ondevice_sources
 
 MACHINES = ("x86_64", "aarch64")
 _OLDEST_GLIBC = "2.28"
@@ -77,11 +78,11 @@ def build(name: str, machine: str, *, here: bool = False, say: Say | None = None
     for compiler in _compilers(program, machine, here=here):
         argv = [*compiler, "-std=gnu11", "-O2", "-g0", "-Wall", "-Wextra", "-Wno-format-truncation"]
         argv += ["-static"] if program.static else []
-        target = cache_dir() / "native" / _key(argv, program, sources, root) / name
+        target = cache_folder("native") / _key(argv, program, sources, root) / name
         if target.exists():
             return target
         if say:
-            say(f"compiling {name} for {machine} with {Path(compiler[0]).name}, once")
+            say(f"compiling {name} for {machine} with {_shown(compiler)}, once")
         error = _compile(argv, program, sources, target)
         if error is None:
             return target
@@ -107,7 +108,7 @@ def _compilers(program: Program, machine: str, *, here: bool) -> list[list[str]]
 
 def _key(argv: list[str], program: Program, sources: list[Path], root: Path) -> str:
     digest = hashlib.sha256()
-    for word in (*argv, *program.flags, _compiler_stamp(argv[0])):
+    for word in (*argv, *program.flags, _compiler_stamp(argv)):
         digest.update(word.encode() + b"\0")
     headers = sorted({*root.glob("*.h"), *(h for s in sources for h in s.parent.glob("*.h"))})
     for path in (*sources, *headers):
@@ -115,9 +116,15 @@ def _key(argv: list[str], program: Program, sources: list[Path], root: Path) -> 
     return digest.hexdigest()[:32]
 
 
-def _compiler_stamp(compiler: str) -> str:
-    """Tells one compiler binary from its successor without starting it: a warm start should cost no process."""
-    path = Path(compiler).resolve()
+def _shown(compiler: list[str]) -> str:
+    return "zig" if "ziglang" in compiler else Path(compiler[0]).name
+
+
+def _compiler_stamp(compiler: list[str]) -> str:
+    """Tells one compiler from its successor without starting it: a warm start should cost no process."""
+    if "ziglang" in compiler:
+        return f"ziglang {importlib.metadata.version('ziglang')}"
+    path = Path(compiler[0]).resolve()
     status = path.stat()
     return f"{path.name} {status.st_size} {status.st_mtime_ns}"
 

@@ -8,6 +8,8 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from melt.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -15,9 +17,27 @@ _PACKAGE = Path(__file__).parent
 
 
 def cache_dir() -> Path:
-    """melt's folder for what can be made again: native programs, made models, this computer's own work folder."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "melt"
+    """melt's folder for what can be made again: native programs, made models, this computer's own work folder.
+
+    A relative XDG_CACHE_HOME is ignored, as its specification says. Raises UsageError when there is no home either.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (base if base.is_absolute() else Path.home() / ".cache") / "melt"
+    except RuntimeError:
+        raise UsageError("this user has no home folder: set XDG_CACHE_HOME to a folder that may be written") from None
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of the cache, made if need be. Raises UsageError when it cannot be."""
+    folder = cache_dir() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cache folder {folder} cannot be made: {error.strerror}: set XDG_CACHE_HOME to one that may be written"
+        ) from None
+    return folder
 
 
 def shipped(folder: str) -> Path:

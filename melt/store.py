@@ -26,10 +26,12 @@ from pydantic import Field, ValidationError
 from melt.errors import UsageError, nearest
 from melt.job import read_events
 from melt.places import write_whole
-from melt.records import SCHEMA, Event, Resolved, RunRecord, Strict, SuiteRef
+from melt.records import SCHEMA, Resolved, RunRecord, Strict, SuiteRef
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from melt.analysis.events import RunEvents
 
 _PENDING = "pending"
 _TEMPORARY = ".part-"
@@ -71,6 +73,9 @@ class Pending(Strict):
     run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     slot: Slot
     started_utc: str
+    address: str
+    root: str
+    """The device as it was reached, and melt's folder on it: the job is there and nowhere else."""
     idle_s: float
     host: Mapping[str, float]
     """Wall seconds of the steps before the start."""
@@ -84,8 +89,8 @@ class StoredRun:
     path: Path
     record: RunRecord
 
-    def events(self) -> list[Event]:
-        """The events in the order of their stamps."""
+    def events(self) -> RunEvents:
+        """What the run's events say; none for a run that never started."""
         return read_events(self.path / "events.jsonl")
 
     def trace(self) -> pd.DataFrame:
@@ -123,11 +128,20 @@ class Session:
 
     def pending(self) -> list[Pending]:
         """Jobs that were given to a device and not yet collected, oldest first."""
-        found = []
-        for path in sorted((self.path / _PENDING).glob("*.json")):
-            with contextlib.suppress(ValidationError, OSError):
-                found.append(Pending.model_validate_json(path.read_bytes()))
-        return found
+        return [note for note in self._notes() if isinstance(note, Pending)]
+
+    def damaged(self) -> list[Unreadable]:
+        """Run folders and notes of jobs that cannot be read."""
+        runs = map(read_run, _run_folders(self.path))
+        return [broken for broken in (*runs, *self._notes()) if isinstance(broken, Unreadable)]
+
+    def _notes(self) -> list[Pending | Unreadable]:
+        return [_read_note(path) for path in sorted((self.path / _PENDING).glob("*.json"))]
+
+    def discard_if_empty(self) -> None:
+        """Removes the session when nothing was begun in it: a wrong parameter should leave no trace."""
+        if not self.pending() and not self.damaged() and not _run_folders(self.path):
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def intend(self, pending: Pending) -> None:
         """Notes, on disk, that a job is about to be given to a device."""
@@ -234,9 +248,10 @@ def find_session(suite_folder: Path, name: str | None) -> Session:
             raise UsageError(f"there is no session '{name}' in {suite_folder}: {hint}")
         return open_session(suite_folder / name)
     for path in reversed(found):
-        session = open_session(path)
-        if session.todo() or session.pending():
-            return session
+        with contextlib.suppress(UsageError):  # a damaged one, which its name would bring to light
+            session = open_session(path)
+            if session.todo() or session.pending():
+                return session
     raise UsageError(f"{suite_folder} has no unfinished session to resume: run without --resume to begin a new one")
 
 
@@ -246,6 +261,13 @@ class Unreadable:
 
     path: Path
     why: str
+
+
+def _read_note(path: Path) -> Pending | Unreadable:
+    try:
+        return Pending.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        return Unreadable(path, _first_line(error))
 
 
 def read_run(path: Path) -> StoredRun | Unreadable:

@@ -42,6 +42,9 @@ def workspace(tmp_path: Path, toy_model: Path) -> Iterator[Workspace]:
         if child.poll() is None:
             child.kill()
             child.wait()
+        for stream in (child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
     left = until(lambda: here.processes() == [] or None, "the workspace's processes to end", 15) or here.processes()
     assert left is True, f"left running: {left}"
 

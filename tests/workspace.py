@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -76,9 +77,14 @@ class Workspace:
 
     def begin(self, *more: str) -> subprocess.Popen[str]:
         """`melt run` under way."""
-        child = subprocess.Popen(
-            self.argv(*more), cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        return self._started(self.argv(*more))
+
+    def run_on(self, *devices: str) -> Said:
+        """`melt run` on these devices of the lab, to its end."""
+        return ended(self._started([sys.executable, "-m", "melt", "run", "suite.yaml", *devices, "--lab", "lab.yaml"]))
+
+    def _started(self, argv: list[str]) -> subprocess.Popen[str]:
+        child = subprocess.Popen(argv, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.children.append(child)
         return child
 
@@ -116,6 +122,21 @@ def until(condition: Callable[[], Any], what: str, limit_s: float = 30) -> Any:
             return value
         time.sleep(0.01)
     raise AssertionError(f"waited {limit_s:.0f} s in vain for {what}")
+
+
+def running_job(workspace: Workspace) -> tuple[Path, dict[str, Any]]:
+    """The job under way, once its engine runs."""
+
+    def look() -> tuple[Path, dict[str, Any]] | None:
+        for job in workspace.jobs():
+            if (job / "status").exists():
+                status = json.loads((job / "status").read_text())
+                if status["state"] == "running" and status["engine_pid"]:
+                    return job, status
+        return None
+
+    found: tuple[Path, dict[str, Any]] = until(look, "a job whose engine runs")
+    return found
 
 
 def may(*argv: str) -> bool:

@@ -13,7 +13,7 @@ import typer
 
 import melt
 from melt.cli import build, devices, doctor, model, report, run, show
-from melt.cli.console import err, plain
+from melt.cli.console import err, out, plain, survive_any_encoding
 from melt.errors import Interrupted, MeltError, ParseError
 
 if TYPE_CHECKING:
@@ -55,13 +55,14 @@ def _options(
     del version
 
 
-def main() -> None:
-    """Runs the command line and exits with its code; no traceback reaches a person."""
+def main() -> int:
+    """Runs the command line; the exit code. No traceback reaches a person."""
+    survive_any_encoding()
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         code = app(args=with_optional_session(sys.argv[1:]), standalone_mode=False)
     except MeltError as error:
-        err.print(f"[bold red]melt:[/] {plain(str(error))}", soft_wrap=True)
+        err.print(f"[bold red]melt:[/] {plain(error)}", soft_wrap=True)
         if isinstance(error, ParseError) and error.raw:
             err.print(f"the text that could not be read: {plain(repr(error.raw[:200]))}", soft_wrap=True)
         code = error.exit_code
@@ -71,21 +72,20 @@ def main() -> None:
     except typer.Exit as done:
         code = done.exit_code
     except BrokenPipeError:
-        # whoever read our output has had enough; there is nobody left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        out.on_broken_pipe()  # whoever read our output has had enough
         code = 0
     except Exception as error:  # noqa: BLE001 - the last resort: a bug of ours, told as one
         code = _told(error)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def with_optional_session(argv: list[str]) -> list[str]:
     """`--resume` alone means the last unfinished session: says so where no session follows it."""
-    out: list[str] = []
+    words: list[str] = []
     for word, following in itertools.pairwise([*argv, ""]):
         bare = word == "--resume" and not SESSION.fullmatch(following) and following != run.LAST
-        out += ["--resume", run.LAST] if bare else [word]
-    return out
+        words += ["--resume", run.LAST] if bare else [word]
+    return words
 
 
 def _told(error: Exception) -> int:

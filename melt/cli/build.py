@@ -9,10 +9,9 @@ import typer
 from melt import native
 from melt.cli.console import out, plain, print_json, say
 from melt.cli.options import AsJson, LabFile
-from melt.device import connect
+from melt.device import machine_of
 from melt.errors import UsageError
 from melt.files import load_lab
-from melt.transport import Deadline
 
 EXAMPLE = "Example: **melt build --for local** or **melt build --machine aarch64**"
 
@@ -29,10 +28,7 @@ def build(
     here = False
     if device is not None:
         spec = load_lab(lab).device(device)
-        transport = connect(spec.address)
-        done = transport.run(["uname", "-m"], deadline=Deadline.after(30))
-        transport.close()
-        machine, here = done.stdout.decode(errors="replace").strip(), spec.address.startswith("local:")
+        machine, here = machine_of(device, spec), spec.address.startswith("local:")
     rows = []
     for program in native.PROGRAMS.values():
         path = native.build(program.name, machine or "", here=here, say=say)

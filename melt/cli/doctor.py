@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table as RichTable
 
 from melt.cli.console import out, plain, print_json, say
 from melt.cli.options import AsJson, LabFile
 from melt.device import Device, open_device
-from melt.errors import ParseError
+from melt.errors import ParseError, UsageError
 from melt.files import Lab, LabDevice, load_lab
+from melt.files.reader import first_problem
 from melt.records import Captured, Channel, Sensor
 
 EXAMPLE = "Example: **melt doctor local**"
@@ -28,6 +30,7 @@ def doctor(
     name, spec = _named(device, known)
     with open_device(name, spec, known.profile(spec), say) as opened:
         sensors = _read(opened)
+        jobs = sorted(path.split("/")[-2] for path in opened.probe([f"{opened.root}/jobs/*/status"]))
         data = {
             "device": name,
             "profile": opened.profile.name,
@@ -35,6 +38,7 @@ def doctor(
             "facts": {n: {"value": f.value, "reason": f.reason, "source": f.source} for n, f in opened.facts.items()},
             "sensors": sensors,
             "absent": dict(opened.absent),
+            "jobs": jobs,
         }
     if as_json:
         print_json(data)
@@ -61,13 +65,18 @@ def doctor(
         missing.add_row(plain(kind), plain(reason))
     if opened.absent:
         out.print(missing)
+    if jobs:
+        told = f"{len(jobs)} jobs lie in {opened.root}/jobs, under way or not yet collected: {', '.join(jobs[:5])}"
+        out.print(f"{plain(told)}; resume their session, or remove the folders", soft_wrap=True)
 
 
 def _named(device: str, lab: Lab) -> tuple[str, LabDevice]:
     """A lab's device, or an address taken as one."""
     if ":" in device:
-        spec = LabDevice(profile="linux", address=device)
-        return device.rstrip(":"), spec
+        try:
+            return device.rstrip(":"), LabDevice(profile="linux", address=device)
+        except ValidationError as error:
+            raise UsageError(f"address '{device}': {first_problem(error, LabDevice)}") from None
     return device, lab.device(device)
 
 

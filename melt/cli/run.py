@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -13,14 +15,15 @@ from rich.table import Table as RichTable
 from melt.cli.console import err, out, plain, print_json, say
 from melt.cli.options import AsJson, LabFile
 from melt.cli.tables import print_table
-from melt.errors import UsageError
+from melt.errors import MeltError, UsageError
 from melt.files import load_lab, load_suite, parse_assignment
 from melt.lab import Plan, Progress, begin_session, carry_out_session, make_plan, resume_session
-from melt.report import summary_table, write_report
+from melt.report import write_report
 from melt.store import read_runs
 
 EXAMPLE = "Example: **melt run workloads/demo.yaml local --set protocol.runs=5**"
 LAST = "last"
+_SHOWN = 12
 
 
 def run(
@@ -56,12 +59,15 @@ def run(
         session = begin_session(plan, results)
     else:
         session = resume_session(plan, results, None if resume == LAST else resume)
-    with _Display() as display:
-        outcome = carry_out_session(
-            session, plan, known, say=display.say, on_progress=display.tell, cancelled=cancelled
-        )
+    try:
+        with _Display() as display:
+            outcome = carry_out_session(
+                session, plan, known, say=display.say, on_progress=display.tell, cancelled=cancelled
+            )
+    except MeltError:
+        session.discard_if_empty()
+        raise
     found, unreadable = read_runs(session.path)
-    folder = session.path.parent / "report"
     if as_json:
         print_json(
             {
@@ -72,15 +78,25 @@ def run(
                 "exit_code": outcome.exit_code,
             }
         )
-    elif found:
-        print_table(summary_table(found))
-        report = write_report(found, unreadable, folder, plan.suite.name)
+    elif found and not outcome.interrupted:
+        report = write_report(found, unreadable, session.path / "report", plan.suite.name)
+        print_table(report.table)
         out.print(f"report: {plain(report.folder / 'report.md')}", soft_wrap=True)
         out.print(f"raw data: {plain(session.path)}", soft_wrap=True)
     if outcome.interrupted:
-        say(f"interrupted; go on with: melt run {suite} {' '.join(devices or ())} --resume {session.path.name}")
+        say(f"interrupted; what was measured is kept; go on with: {_resuming(session.path.name)}")
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
+
+
+def _resuming(session: str) -> str:
+    """The command that goes on with this session: the one that was typed, and the session."""
+    words = list(sys.argv[1:])
+    if "--resume" in words:
+        at = words.index("--resume")
+        follows = at + 1 < len(words) and not words[at + 1].startswith("-") and words[at + 1][:1].isdigit()
+        del words[at : at + (2 if follows else 1)]
+    return shlex.join(["melt", *words, "--resume", session])
 
 
 def _assignments(assign: list[str] | None, preset: str | None, runs: int | None) -> dict[str, Any]:
@@ -119,6 +135,14 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
             plain(", ".join(params)),
         )
     out.print(table)
+    for device in plan.devices:
+        mine = [slot for slot in plan.order if slot.device == device]
+        by_id = {cell.id: cell for cell in plan.cells if cell.device == device}
+        least_s = sum(
+            by_id[s.cell].setting("protocol.warmup_s") + by_id[s.cell].setting("protocol.min_s") for s in mine
+        )
+        shown = ", ".join(slot.cell for slot in mine[:_SHOWN]) + (" …" if len(mine) > _SHOWN else "")
+        out.print(f"{plain(device)}: at least {least_s / 60:.1f} min of measuring, in this order: {plain(shown)}")
 
 
 class _Display:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -117,6 +118,12 @@ def open_device(name: str, spec: LabDevice, profile: Profile, say: Say | None = 
     except BaseException:
         transport.close()
         raise
+
+
+def machine_of(name: str, spec: LabDevice) -> str:
+    """A device's processor, `x86_64` or `aarch64`, without making the device ready. Raises TransportError, DeviceError."""
+    with contextlib.closing(connect(spec.address)) as transport:
+        return _machine(name, transport)
 
 
 def _machine(name: str, transport: Transport) -> str:

@@ -1,7 +1,7 @@
 """The files that people write: suites, workloads, labs and profiles, read strictly and explained kindly."""
 
 from melt.files.lab import Lab, LabDevice, load_lab
-from melt.files.profile import Profile, load_profile, profile_names
+from melt.files.profile import Profile, load_profile
 from melt.files.reader import read_model
 from melt.files.settings import (
     PRESETS,
@@ -40,7 +40,6 @@ __all__ = [
     "load_suite",
     "load_workload",
     "parse_assignment",
-    "profile_names",
     "read_model",
     "resolve",
 ]

@@ -63,10 +63,6 @@ def load_profile(name: str, folders: Sequence[Path] = ()) -> Profile:
     return check_model(data, path, "profile", Profile)
 
 
-def profile_names() -> list[str]:
-    return sorted(path.stem for path in shipped("device_profiles").glob("*.yaml"))
-
-
 def _load(name: str, folders: list[Path], above: tuple[str, ...]) -> tuple[dict[str, Any], Path]:
     path = find(name, "profile", folders)
     data = read_yaml(path)

@@ -64,8 +64,9 @@ def start(device: Device, plan: JobPlan) -> None:
         device.transport.push(path, f"{folder}/plan", deadline=Deadline.after(30))
     done = device.run([device.agent, "start", folder])
     if done.code == _LOCKED:
+        owner = done.complaint.removeprefix("locked by").strip() or "another job"
         raise DeviceError(
-            f"{device.name} is busy, {done.complaint}: wait for that run, or resume the session that it belongs to",
+            f"{device.name} is busy, locked by {owner}: wait for that run, or resume the session that it belongs to",
             code="locked",
         )
     if not done.ok:
@@ -73,11 +74,16 @@ def start(device: Device, plan: JobPlan) -> None:
 
 
 def status(device: Device, run_id: str) -> JobStatus | None:
-    """What a job says of itself now; None when the device does not know it."""
+    """What a job says of itself now; None when the device does not know it.
+
+    Raises DeviceError when the device cannot tell, ParseError when what it says is no status: the job is there.
+    """
     path = f"{device.job_dir(run_id)}/status"
     captured = device.probe([path]).get(path)
-    if captured is None or captured.error is not None:
+    if captured is None or captured.error == "missing":
         return None
+    if captured.error is not None:
+        raise DeviceError(f"{device.name}: {path} cannot be read ({captured.error}): look at the device, then --resume")
     return _parse_status(captured.data)
 
 
@@ -85,7 +91,6 @@ def watch(
     device: Device,
     run_id: str,
     limit_s: float,
-    on_status: Callable[[JobStatus], None] = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> JobStatus:
     """Waits until the job has ended, and tells its last status.
@@ -114,10 +119,11 @@ def watch(
                 raise TransportError(f"{device.name}: the link was lost while job {run_id} was under way")
             heard = time.monotonic()
             *lines, rest = (rest + chunk).split(b"\n")
-            for now in map(_parse_status, filter(bytes.strip, lines)):
-                on_status(now)
-                if now.ended:
-                    return now
+            for line in filter(bytes.strip, lines):
+                with contextlib.suppress(ParseError):  # a damaged status: the agent's end is told apart from it
+                    now = _parse_status(line)
+                    if now.ended:
+                        return now
     finally:
         process.close()
 

@@ -105,6 +105,13 @@ def make_plan(suite: Suite, file: Path, lab: Lab, names: tuple[str, ...], assign
             cells.append(Cell(_cell_id(workload.name, point), workload, path, device, resolve(layers)))
     if len({(cell.device, cell.id) for cell in cells}) != len(cells):
         raise UsageError(f"{file}: 'workloads' or 'sweep' names the same cell twice: leave one out")
+    for cell in cells:
+        least_s = cell.setting("protocol.warmup_s") + cell.setting("protocol.min_s")
+        if cell.setting("limits.wall_s") <= least_s:
+            raise UsageError(
+                f"{file}: {cell.id}: limits.wall_s is {cell.setting('limits.wall_s'):g} s, and warm-up and measurement "
+                f"alone take {least_s:g} s (protocol.warmup_s + min_s): raise the one or lower the others"
+            )
     runs = sum(cell.setting("protocol.runs") for cell in cells)
     if runs > MOST_RUNS:
         raise UsageError(f"{file}: that would be {runs} runs, more than {MOST_RUNS}: make the sweep smaller")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import melt
 from melt.errors import DeviceError, Interrupted, TransportError, UsageError
-from melt.lab.worker import Progress, Worker
+from melt.lab.worker import Machines, Progress, Worker
 from melt.records import SuiteRef
 from melt.store import Session, SessionRecord, find_session, new_session, utc_stamp
 
@@ -94,9 +94,14 @@ def carry_out_session(
     with session.alone():
         outcome = Outcome(session)
         busy = {slot.device for slot in session.todo()} | {pending.slot.device for pending in session.pending()}
+        machines = Machines()
         workers = [
-            Worker(session, plan, lab, name, say, on_progress, cancelled) for name in plan.devices if name in busy
+            Worker(session, plan, lab, name, say, on_progress, cancelled, machines)
+            for name in plan.devices
+            if name in busy
         ]
+        for broken in session.damaged():
+            say(f"{broken.path} cannot be read and is left as it is: {broken.why}")
         with ThreadPoolExecutor(max_workers=max(1, len(workers)), thread_name_prefix="device") as pool:
             try:
                 _at_once(pool, [(worker.name, worker.open) for worker in workers], outcome, say, cancelled)

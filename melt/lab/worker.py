@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melt.device import open_device
 from melt.engines import InputShape, Request, StopRules, engine_named
-from melt.errors import Interrupted, Unsupported
+from melt.errors import Interrupted, ParseError, Unsupported, UsageError
 from melt.job import forget, status
 from melt.run import Context, carry_out, finish, model_file
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from melt.device import Device
     from melt.engines import Engine, Prepared
@@ -38,6 +39,22 @@ class Progress:
     left_s: float
 
 
+class Machines:
+    """Lets one run at a time on each machine, however many names a lab has for it."""
+
+    def __init__(self) -> None:
+        self._mine = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+
+    @contextlib.contextmanager
+    def alone(self, boot_id: str) -> Iterator[None]:
+        """Waits until no other worker has a run on the machine."""
+        with self._mine:
+            lock = self._locks.setdefault(boot_id, threading.Lock())
+        with lock:
+            yield
+
+
 class Worker:
     """Carries out what a session has to do on one device."""
 
@@ -50,6 +67,7 @@ class Worker:
         say: Callable[[str], None],
         on_progress: Callable[[Progress], None],
         cancelled: threading.Event,
+        machines: Machines,
     ) -> None:
         self.name = name
         self._session = session
@@ -59,6 +77,7 @@ class Worker:
         self._say = say
         self._on_progress = on_progress
         self._cancelled = cancelled
+        self._machines = machines
         self._planned = [slot for slot in session.record.order if slot.device == name]
         self._extra_s: list[float] = []
         self._device: Device | None = None
@@ -75,8 +94,11 @@ class Worker:
         device = open_device(self.name, self._spec, self._profile, self._say)
         try:
             for cell in self._cells.values():
+                if self._cancelled.is_set():
+                    raise Interrupted(f"{self.name}: interrupted while it was made ready")
                 engine = self._engines.setdefault(cell.workload.engine, engine_named(cell.workload.engine))
                 self._prepared[cell.id] = self._prepare(engine, device, cell)
+            self._check_same_models()
         except BaseException:
             device.close()
             raise
@@ -91,28 +113,64 @@ class Worker:
         """First what a melt that died left on the device, then what is still to do, in order."""
         for pending in self._session.pending():
             if pending.slot.device == self.name:
-                self._adopt(pending)
+                with self._machines.alone(self._boot_id):
+                    self._adopt(pending)
         todo = [slot for slot in self._session.todo() if slot.device == self.name]
         for position, slot in enumerate(todo):
             if self._cancelled.is_set():
                 raise Interrupted(f"{self.name}: interrupted")
             rest = todo[position:]
-            began = time.monotonic()
-            carry_out(self._context(slot, rest), slot, self._idle_s(slot))
+            with self._machines.alone(self._boot_id):
+                began = time.monotonic()
+                carry_out(self._context(slot, rest), slot, self._idle_s(slot))
             self._extra_s.append(max(0.0, time.monotonic() - began - self._expected_s(slot)))
             self._tell(slot, "done", rest[1:])
 
     def _adopt(self, pending: Pending) -> None:
         """Finishes a run whose job was given to the device before this melt was started."""
         context = self._context(pending.slot, [])
-        known = any(run.record.run_id == pending.run_id for run in self._session.runs())
-        if known or status(context.device, pending.run_id) is None:
+        device = context.device
+        if (pending.address, pending.root) != (device.address, device.root):
+            raise UsageError(
+                f"run {pending.run_id} was given to {pending.address} in {pending.root}, and {self.name} is now "
+                f"{device.address} in {device.root}: put 'address' and 'workdir' back in the lab file, then resume"
+            )
+        stored = any(run.record.run_id == pending.run_id for run in self._session.runs())
+        if stored or not self._is_known(device, pending):
             # stored already, or never begun: then its slot is still open
-            forget(context.device, pending.run_id)
+            forget(device, pending.run_id)
             self._session.settle(pending.run_id)
             return
         self._say(f"{self.name}: adopting run {pending.run_id} of {pending.slot.cell}")
         finish(context, pending)
+
+    @staticmethod
+    def _is_known(device: Device, pending: Pending) -> bool:
+        """Whether the device has the job; one whose status is damaged is there all the same."""
+        try:
+            return status(device, pending.run_id) is not None
+        except ParseError:
+            return True
+
+    @property
+    def _boot_id(self) -> str:
+        """Which machine it is: a lab may know one machine by two names."""
+        known = self._device.fact("boot_id") if self._device else None
+        return str(known) if known else self.name
+
+    def _check_same_models(self) -> None:
+        """Refuses to go on with another model or other inputs than the session's runs had. Raises UsageError."""
+        for run in self._session.runs():
+            prepared = self._prepared.get(run.record.cell) if run.record.device == self.name else None
+            if prepared is None or isinstance(prepared, Unsupported):
+                continue
+            before = {key: run.record.fingerprint.hard.get(key) for key in prepared.identity}
+            if run.record.status != "skipped" and before != prepared.identity:
+                other = next(key for key, value in prepared.identity.items() if before[key] != value)
+                raise UsageError(
+                    f"{run.record.cell}: {other} is no longer that of the session's run {run.record.run_id}: put the "
+                    "model back as it was, or begin a new session without --resume"
+                )
 
     def _context(self, slot: Slot, rest: list[Slot]) -> Context:
         if self._device is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from melt import makers
 from melt.errors import UsageError, nearest
 from melt.files.workload import model_path
-from melt.places import cache_dir, package_dir
+from melt.places import cache_folder, package_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +31,8 @@ def model_file(workload: Workload, file: Path, say: Callable[[str], None]) -> Pa
     if name not in makers.MAKERS:
         hint = nearest(name, makers.MAKERS)
         raise UsageError(f"{file}: model.make: there is no maker '{name}': {hint}")
-    path = cache_dir() / "models" / f"{name}-seed{seed}-{_makers_stamp()}.onnx"
+    path = cache_folder("models") / f"{name}-seed{seed}-{_makers_stamp()}.onnx"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         say(f"making {name}, once")
         makers.make(name, path, seed=seed)
     return path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import melt
-from melt.analysis.events import Asked, agent_cpu_share, last, mark, realtime_step_s, suspend_s
+from melt.analysis.events import Asked, agent_cpu_share, engine_end, last, mark, realtime_step_s, suspend_s
 from melt.analysis.metrics import metrics
 from melt.analysis.verdict import judge, verdict
 from melt.engines import OutputCheck
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from melt.engines import Prepared
-    from melt.job import JobStatus
     from melt.records import Event, Fact, Status
     from melt.run.context import Context
     from melt.store import CellRecord, Pending
@@ -37,39 +36,41 @@ def skipped(context: Context, pending: Pending, reason: Reason) -> RunRecord:
     return _record(context, pending, "skipped", (reason,), boot_id=_text(context.device.fact("boot_id")))
 
 
-def from_folder(
-    context: Context, pending: Pending, status: JobStatus | None, folder: Path, found: Sequence[Reason]
-) -> RunRecord:
+def from_folder(context: Context, pending: Pending, folder: Path, *, rebooted: bool, undone: bool) -> RunRecord:
     """The record of a job whose files lie in `folder`, which is put in order: logs renamed, the trace parsed.
 
-    `found` are reasons that the host knows and the raw data does not tell, such as a reboot.
+    The raw data tells how it ended; the host adds whether the device `rebooted`, and whether what was changed on it is
+    as it was (`undone`).
     """
     sensors = (*context.device.sensors, ENGINE_SENSOR)
     for old, new in _LOGS.items():
         if (folder / old).exists():
             (folder / old).rename(folder / new)
-    events = read_events(folder / "events.jsonl")
+    told = read_events(folder / "events.jsonl")
+    events = told.landmarks
     trace = read_trace(folder / "trace.csv", sensors)
     trace.to_parquet(folder / "trace.parquet", index=False)
     channels = notes(sensors)
     check = _check_output(context, folder / "output.bin")
-    reasons = [*found, *judge(events, trace, channels, Asked())]
+    reasons = list(judge(told, trace, channels, Asked()))
+    if rebooted:
+        reasons.insert(0, Reason(code=ReasonCode.REBOOTED, detail="the device rebooted during the run"))
     if check.agrees is False:
         reasons.append(Reason(code=ReasonCode.OUTPUT_MISMATCH, detail=f"{check.detail}: the outputs differ"))
-    finished = status is not None and status.state == "done" and status.exit == 0 and not status.why
-    measured = metrics(events, trace, channels, Asked())
+    measured = metrics(told, trace, channels, Asked())
+    begin = last(events, "agent.begin")
     return _record(
         context,
         pending,
-        "ok" if finished else "failed",
+        "ok" if _ended_well(events) else "failed",
         _one_a_code(reasons),
-        boot_id=status.boot_id if status and status.boot_id else _text(context.device.fact("boot_id")),
+        boot_id=_text(begin.get("boot_id") if begin else None) or _text(context.device.fact("boot_id")),
         clock=Clock(suspend_s=suspend_s(events), realtime_step_s=realtime_step_s(events)),
         metrics=measured,
         engine=_engine(events, check),
         sensors=channels,
         harness=_harness(events, trace),
-        undo=Undo(complete=bool(status and status.undone), changed=_changed(events)),
+        undo=Undo(complete=undone or not _changed(events), changed=_changed(events)),
     )
 
 
@@ -120,6 +121,13 @@ def _record(
         files={},
         **{**defaults, **raw},
     )
+
+
+def _ended_well(events: Sequence[Event]) -> bool:
+    """Whether the engine was done, ended by itself, and the agent saw it."""
+    end = engine_end(events)
+    killed = last(events, "agent.kill") is not None
+    return end is not None and end.exit == 0 and not killed and last(events, "agent.end") is not None
 
 
 def _resolved(cell: CellRecord, prepared: Prepared | None) -> dict[str, Resolved]:

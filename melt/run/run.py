@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from melt.errors import DeviceError, Interrupted, TransportError, Unsupported
-from melt.job import JobPlan, JobStatus, collect, forget, start, status, stop, watch
+from melt.job import JobPlan, JobStatus, collect, forget, start, stop, watch
 from melt.native import build
 from melt.records import Reason, ReasonCode
 from melt.run import record
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from melt.run.context import Context
     from melt.store import Slot, StoredRun
 
+_LONGEST = 300
+"""Characters of a reason or of an engine's words in a sentence; the record has them whole."""
 _AFTER_WALL_S = 30.0
 """How long after its wall limit a job may take to say that it has ended."""
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _GOVERNORS = "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"
 
 
@@ -58,7 +61,16 @@ def carry_out(context: Context, slot: Slot, idle_s: float) -> StoredRun:
     engine refuses is a record with that reason.
     """
     steps = _Steps(context.on_step)
-    pending = Pending(run_id=new_run_id(), slot=slot, started_utc=utc_stamp(), idle_s=idle_s, host={})
+    device = context.device
+    pending = Pending(
+        run_id=new_run_id(),
+        slot=slot,
+        started_utc=utc_stamp(),
+        address=device.address,
+        root=device.root,
+        idle_s=idle_s,
+        host={},
+    )
     if isinstance(context.prepared, Unsupported):
         return _skip(context, pending, ReasonCode.REFUSED, str(context.prepared))
     try:
@@ -93,15 +105,14 @@ def finish(context: Context, pending: Pending) -> StoredRun:
     except Interrupted:
         give_up(context, pending)
         raise
-    reasons = _after_death(context, last) if last.state == "dead" else []
+    undone = last.undone or (last.state == "dead" and _put_back(context))
+    rebooted = _rebooted(context, last)
     with context.session.writing(pending.run_id) as folder:
         with steps("collect"):
             collect(device, pending.run_id, folder)
-            whole = status(device, pending.run_id)
         context.on_step("analyse")
-        known = last if last.state == "done" else whole
         told = pending.model_copy(update={"host": {**pending.host, **steps.took_s}})
-        made = record.from_folder(context, told, known, folder, reasons)
+        made = record.from_folder(context, told, folder, rebooted=rebooted, undone=undone)
         context.on_step("store")
         stored = context.session.publish(folder, made)
     context.on_step("forget")
@@ -173,15 +184,17 @@ def _start_when_free(context: Context, plan: JobPlan) -> None:
         time.sleep(min(0.5, max(end.left_s, 0.01)))
 
 
-def _after_death(context: Context, last: JobStatus) -> list[Reason]:
-    """The agent died without finishing: puts the device's state back, and tells a reboot from a kill."""
+def _put_back(context: Context) -> bool:
+    """The agent died without finishing: puts the device's state back in its place; whether all of it could be."""
     device = context.device
-    device.run([device.agent, "undo", device.lock, f"{device.root}/jobs"])
-    now = device.probe(["/proc/sys/kernel/random/boot_id"]).get("/proc/sys/kernel/random/boot_id")
+    return device.run([device.agent, "undo", device.lock, f"{device.root}/jobs"]).ok
+
+
+def _rebooted(context: Context, last: JobStatus) -> bool:
+    """Whether the device has started anew since the job began."""
+    now = context.device.probe([_BOOT_ID]).get(_BOOT_ID)
     boot_now = now.data.decode(errors="replace").strip() if now and now.error is None else ""
-    if last.boot_id and boot_now and last.boot_id != boot_now:
-        return [Reason(code=ReasonCode.REBOOTED, detail="the device rebooted during the run")]
-    return [Reason(code=ReasonCode.AGENT_KILLED, detail="the agent was killed; what it had written is kept")]
+    return bool(last.boot_id and boot_now and last.boot_id != boot_now)
 
 
 def _skip(context: Context, pending: Pending, code: ReasonCode, why: str) -> StoredRun:
@@ -198,15 +211,15 @@ def _complain(context: Context, stored: StoredRun) -> None:
     run: RunRecord = stored.record
     if run.verdict == "valid":
         return
-    words = "; ".join(f"{reason.code}: {reason.detail}" for reason in run.reasons) or "no reason is known"
-    tail = _tail(stored.path / "stderr.log") if run.status == "failed" else ""
-    context.say(f"{run.device}: {run.cell}, run {run.run_id} is {run.verdict}: {words}{tail}")
+    words = "; ".join(f"{reason.code}: {reason.detail[:_LONGEST]}" for reason in run.reasons) or "no reason is known"
+    tail = _last_words(stored.path / "stderr.log") if run.status == "failed" else ""
+    told = f" (the engine's last words: {tail})" if tail and tail[:40] not in words else ""
+    context.say(f"{run.device}: {run.cell}, run {run.run_id} is {run.verdict}: {words}{told}")
 
 
-def _tail(path: Path) -> str:
+def _last_words(path: Path) -> str:
     """The last line that the engine said, for the sentence."""
     with contextlib.suppress(OSError):
         lines = path.read_bytes()[-4096:].decode(errors="replace").strip().splitlines()
-        if lines:
-            return f" (the engine's last words: {''.join(c for c in lines[-1] if c.isprintable())[:200]})"
+        return "".join(c for c in lines[-1] if c.isprintable())[:_LONGEST] if lines else ""
     return ""

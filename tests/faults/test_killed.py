@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from workspace import Workspace, ended, until
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from workspace import Workspace, ended, running_job, until
 
 pytestmark = pytest.mark.peer
 
@@ -43,21 +38,6 @@ def die(progress):
 carry_out_session(session, plan, lab, say=print, on_progress=die, cancelled=threading.Event())
 """
 """A melt that kills itself when a step begins: the moment is exact, and nobody had to guess it."""
-
-
-def running_job(workspace: Workspace) -> tuple[Path, dict[str, Any]]:
-    """The job under way, once its engine runs."""
-
-    def look() -> tuple[Path, dict[str, Any]] | None:
-        for job in workspace.jobs():
-            if (job / "status").exists():
-                status = json.loads((job / "status").read_text())
-                if status["state"] == "running" and status["engine_pid"]:
-                    return job, status
-        return None
-
-    found: tuple[Path, dict[str, Any]] = until(look, "a job whose engine runs")
-    return found
 
 
 def check_once_each(workspace: Workspace) -> None:

@@ -308,7 +308,9 @@ static void carry_out(Job *job) {
     job->state = "running";
     job->phase = "state";
     write_status(job);
-    event_clocks("agent.begin", "");
+    char boot[96];
+    snprintf(boot, sizeof boot, ",\"boot_id\":\"%s\"", job->boot);
+    event_clocks("agent.begin", boot);
     int64_t cpu_before = clock_ns(CLOCK_PROCESS_CPUTIME_ID), began = now_ns();
     bool ready = state_apply(job->plan, job->dir);
     if (!ready) event("error", "\"kind\":\"start\",\"message\":\"the undo journal could not be written\"");
@@ -517,9 +519,10 @@ int job_watch(const char *job_dir) {
     int64_t beat = now_ns();
     for (;;) {
         bool alive = is_alive(job_dir); /* asked before the status is read: a job that ends in between is seen as done */
-        ssize_t n = read_file(path, text, sizeof text);
+        ssize_t n = read_file(path, text, sizeof text - 1);
         if (n > 0 && strcmp(text, last)) {
             strcpy(last, text);
+            if (text[n - 1] != '\n') strcpy(text + n++, "\n"); /* damaged, but the next line must stand by itself */
             if (write(1, text, (size_t)n) != n) return EXIT_FAILED;
             beat = now_ns();
         }
