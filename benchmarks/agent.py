@@ -14,11 +14,15 @@ from melt.device import open_device
 from melt.errors import EngineError
 from melt.files import LabDevice, load_profile
 from melt.job import JobPlan, collect, read_events, read_trace, start, watch
-from melt.records import Channel, Event, Sensor
+from melt.records import Channel, Sensor
 from melt.store import new_run_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
+
+    from melt.records import Event
 
 FILES = 20
 PERIOD_S = 0.02
@@ -56,7 +60,7 @@ def late_p99_s(this: Round) -> float:
     return float(np.percentile(np.concatenate([late_s, np.full(left_out, PERIOD_S)]), 99))
 
 
-def _job(this: Round) -> tuple[list[Event], pd.DataFrame]:
+def _job(this: Round) -> tuple[Sequence[Event], pd.DataFrame]:
     """One job on this computer, in a work folder of its own so that its lock is nobody else's."""
     spec = LabDevice(profile="linux", address="local:", workdir=str(this.folder))
     with tempfile.TemporaryDirectory(dir=_TMPFS, prefix="melt-bench-") as files:
@@ -70,7 +74,7 @@ def _job(this: Round) -> tuple[list[Event], pd.DataFrame]:
             folder = this.folder / plan.run_id
             folder.mkdir()
             collect(device, plan.run_id, folder)
-    return read_events(folder / "events.jsonl"), read_trace(folder / "trace.csv", sensors)
+    return read_events(folder / "events.jsonl").landmarks, read_trace(folder / "trace.csv", sensors)
 
 
 def _sensor(path: Path, value: int) -> Sensor:

@@ -31,7 +31,7 @@ def run_overhead_local_s(this: Round) -> float:
     check of the outputs, writing and syncing the run folder, tidying the device.
     """
     carried = one_run(this.folder, WORKLOAD, PROTOCOL)
-    events = carried.run.events()
+    events = carried.run.events().landmarks
     engine_s = _between(events, "agent.engine.start", "agent.engine.end")
     if engine_s is None:
         raise EngineError("the agent did not say when the engine began and ended")

@@ -247,11 +247,17 @@ def find_session(suite_folder: Path, name: str | None) -> Session:
             hint = nearest(name, [path.name for path in found])
             raise UsageError(f"there is no session '{name}' in {suite_folder}: {hint}")
         return open_session(suite_folder / name)
+    damaged: list[UsageError] = []
     for path in reversed(found):
-        with contextlib.suppress(UsageError):  # a damaged one, which its name would bring to light
+        try:
             session = open_session(path)
-            if session.todo() or session.pending():
-                return session
+        except UsageError as error:
+            damaged.append(error)  # another may be the one to go on with
+            continue
+        if session.todo() or session.pending():
+            return session
+    if damaged:
+        raise damaged[0]
     raise UsageError(f"{suite_folder} has no unfinished session to resume: run without --resume to begin a new one")
 
 

@@ -67,7 +67,15 @@ def run_record(run_id: str = RUN, block: int = 0, **changes: Any) -> RunRecord:
 
 def pending(run_id: str = RUN, block: int = 0) -> store.Pending:
     slot = store.Slot(device="local", block=block, cell="small")
-    return store.Pending(run_id=run_id, slot=slot, started_utc="20260131T120000Z", idle_s=0.0, host={})
+    return store.Pending(
+        run_id=run_id,
+        slot=slot,
+        started_utc="20260131T120000Z",
+        address="local:",
+        root="/nowhere/melt",
+        idle_s=0.0,
+        host={},
+    )
 
 
 def keep(session: store.Session, record: RunRecord) -> store.StoredRun:

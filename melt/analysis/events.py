@@ -1,12 +1,11 @@
-"""What an event list says: the phases of a run, its inferences, how the engine and the agent ended.
+"""What the events of a run say: its phases, its inferences, how the engine and the agent ended.
 
-Events of two writers stand in one list, the engine's and the agent's, and it may end anywhere (the process
-died). Nothing here raises on a missing, doubled or odd event: it is left out.
+Two writers' events stand together, the engine's and the agent's, and they may end anywhere (the process died). Nothing
+here raises on a missing, doubled or odd event: it is left out.
 """
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 Int64s = NDArray[np.int64]
 Float64s = NDArray[np.float64]
-INFERENCE = frozenset({"infer.begin", "infer.end"})
+Bools = NDArray[np.bool_]
 Window = tuple[int, int]
 """Begin and end, CLOCK_MONOTONIC ns, begin < end."""
 
@@ -58,12 +57,27 @@ class Inferences:
 
     def within(self, window: Window) -> Inferences:
         """Those that began and ended inside `window`."""
-        inside = (self.begin >= window[0]) & (self.end <= window[1])
+        inside: Any = (self.begin >= window[0]) & (self.end <= window[1])
+        at = np.flatnonzero(inside)
+        if at.size and at[-1] - at[0] + 1 == at.size:  # without gaps, as ever but for a strange engine: no copy
+            inside = slice(at[0], at[-1] + 1)
         return Inferences(self.i[inside], self.begin[inside], self.end[inside], 0)
 
     def after(self, n: int) -> Inferences:
         """All but the first `n`."""
         return Inferences(self.i[n:], self.begin[n:], self.end[n:], self.died_in)
+
+
+@dataclass(frozen=True)
+class RunEvents:
+    """Everything that the event file of a run says.
+
+    `landmarks` are the events that are no inferences, in the order of their stamps: a few, where inferences may be
+    millions.
+    """
+
+    landmarks: tuple[Event, ...]
+    inferences: Inferences
 
 
 @dataclass(frozen=True)
@@ -91,32 +105,8 @@ class EngineEnd:
     majflt: int | None
 
 
-def inferences(events: Sequence[Event]) -> Inferences:
-    """Pair `infer.begin` and `infer.end` by their `i`; an end without a begin, or before it, is left out."""
-    open_at: dict[int, int] = {}
-    rows = array("q")  # of three: a list of tuples would be walked by the garbage collector
-    for event in events:
-        if event.ev not in INFERENCE:
-            continue
-        i, t = whole(event.get("i")), whole(event.t)
-        if i is None or t is None:
-            continue
-        if event.ev == "infer.begin":
-            open_at[i] = t
-        elif (begin := open_at.pop(i, None)) is not None and t >= begin:
-            rows.extend((i, begin, t))
-    table = np.array(rows, dtype=np.int64).reshape(-1, 3)
-    table = table[np.argsort(table[:, 1], kind="stable")]
-    return Inferences(table[:, 0], table[:, 1], table[:, 2], died_in=len(open_at))
-
-
-def landmarks(events: Sequence[Event]) -> list[Event]:
-    """The few events that are no inferences; what looks for one of them looks here, not through millions."""
-    return [event for event in events if event.ev not in INFERENCE]
-
-
 def phases(events: Sequence[Event], done: Inferences, asked: Asked) -> Phases:
-    """The windows of the run; `done` is what `inferences` found in the same events."""
+    """The windows of the run, from its landmarks and its inferences."""
     measure_from = mark_t(events, "measure.begin")
     measure_to = mark_t(events, "measure.end")
     cut = measure_from is not None and measure_to is None

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from melt.analysis.events import Asked, Inferences, Phases, Window, inferences, landmarks, phases
+from melt.analysis.events import phases
 from melt.analysis.warmup import Warmup, warmup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from melt.analysis.events import Asked, Inferences, Phases, RunEvents, Window
     from melt.records import Event
 
 
@@ -21,7 +20,7 @@ class Measured:
     `completed` counts every inference that ended; `landmarks` are the events that are no inferences.
     """
 
-    landmarks: list[Event]
+    landmarks: tuple[Event, ...]
     completed: int
     phases: Phases
     warmup: Warmup
@@ -29,13 +28,12 @@ class Measured:
     window: Window | None
 
 
-def measure(events: Sequence[Event], asked: Asked) -> Measured:
+def measure(events: RunEvents, asked: Asked) -> Measured:
     """Find the measured inferences of a run; those that the engine itself called warm-up are never among them."""
-    done = inferences(events)
-    others = landmarks(events)
-    parts = phases(others, done, asked)
+    done = events.inferences
+    parts = phases(events.landmarks, done, asked)
     steady = done.within(parts.measure) if parts.measure else done.after(len(done))
     head = warmup(steady.seconds)
     kept = steady.after(head.discarded)
     spanned = (int(kept.begin[0]), int(kept.end.max())) if len(kept) else (0, 0)
-    return Measured(others, len(done), parts, head, kept, spanned if spanned[0] < spanned[1] else None)
+    return Measured(events.landmarks, len(done), parts, head, kept, spanned if spanned[0] < spanned[1] else None)

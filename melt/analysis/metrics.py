@@ -16,20 +16,20 @@ from melt.analysis.trace import ENGINE_CPU, Trace, by_channel, is_cap
 from melt.records import Metric, gap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import pandas as pd
 
-    from melt.analysis.events import Asked, Window
-    from melt.records import Event, SensorNote
+    from melt.analysis.events import Asked, RunEvents, Window
+    from melt.records import SensorNote
 
 NOTHING_MEASURED = "no_measurement: no inference ended in the measured phase"
 
 
 def metrics(
-    events: Sequence[Event], trace: pd.DataFrame, sensors: Mapping[str, SensorNote], asked: Asked
+    events: RunEvents, trace: pd.DataFrame, sensors: Mapping[str, SensorNote], asked: Asked
 ) -> dict[str, Metric]:
-    """Every metric of one run, by name with its unit; time linear in the samples. Never raises on a truncated list."""
+    """Every metric of one run, by name with its unit; time linear in the samples. Never raises on truncated events."""
     measured = measure(events, asked)
     channels = by_channel(trace, sensors)
     return {

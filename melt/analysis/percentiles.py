@@ -47,12 +47,14 @@ def percentiles(values: Float64s) -> dict[float, Metric]:
     at = np.percentile(values, list(MINIMUM)) if values.size else np.zeros(len(MINIMUM))
     for (p, least), value in zip(MINIMUM.items(), at, strict=True):
         carried = effective_number(values, p)
+        alone = f"{carried:.0f}" == str(values.size)
         counts = f"{values.size} samples count for {carried:.0f} independent ones"
         if carried >= least:
-            note = None if carried == values.size else counts
+            note = None if alone else counts
             found[p] = Metric(value=float(value), n=values.size, note=note)
         else:
-            found[p] = gap(f"too_few_samples: p{p:g} needs {least} independent samples, {counts}")
+            there = f"the run has {values.size}" if alone else counts
+            found[p] = gap(f"too_few_samples: p{p:g} needs {least} independent samples, {there}")
     return found
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from melt.analysis.events import Asked, Window
+    from melt.analysis.events import Asked, RunEvents, Window
     from melt.analysis.warmup import Warmup
     from melt.records import Event, SensorNote, Status
 
@@ -82,7 +82,7 @@ def verdict(status: Status, reasons: Iterable[Reason]) -> Verdict:
 
 
 def judge(
-    events: Sequence[Event],
+    events: RunEvents,
     trace: pd.DataFrame,
     sensors: Mapping[str, SensorNote],
     asked: Asked,
@@ -156,7 +156,8 @@ def _foreign_load(events: Sequence[Event], channels: Trace, window: Window) -> I
     stolen = channels[STOLEN_CPU].grown(part) or 0.0
     share = (busy - engine + stolen) / length_s - (ev.agent_cpu_share(events) or 0.0)
     if share > FOREIGN_LOAD:
-        of_it = f", {stolen / length_s:.2f} of it other guests of the hypervisor" if stolen else ""
+        guests = f"{stolen / length_s:.2f}"
+        of_it = "" if guests == "0.00" else f", {guests} of it other guests of the hypervisor"
         detail = f"others took {share:.2f} of one core while measuring (limit {FOREIGN_LOAD:.2f}){of_it}"
         yield Reason(code=ReasonCode.FOREIGN_LOAD, detail=detail)
 

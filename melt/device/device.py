@@ -121,7 +121,10 @@ def open_device(name: str, spec: LabDevice, profile: Profile, say: Say | None = 
 
 
 def machine_of(name: str, spec: LabDevice) -> str:
-    """A device's processor, `x86_64` or `aarch64`, without making the device ready. Raises TransportError, DeviceError."""
+    """A device's processor, `x86_64` or `aarch64`, without making the device ready.
+
+    Raises TransportError, DeviceError.
+    """
     with contextlib.closing(connect(spec.address)) as transport:
         return _machine(name, transport)
 

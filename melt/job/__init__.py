@@ -1,8 +1,9 @@
 """The job that a device carries out by itself: its plan, its life, and what it leaves."""
 
+from melt.job.events import parse_events, read_events
 from melt.job.job import JobStatus, collect, forget, start, status, stop, watch
 from melt.job.plan import JobPlan
-from melt.job.trace import ENGINE_SENSOR, notes, read_events, read_trace
+from melt.job.trace import ENGINE_SENSOR, notes, read_trace
 
 __all__ = [
     "ENGINE_SENSOR",
@@ -11,6 +12,7 @@ __all__ = [
     "collect",
     "forget",
     "notes",
+    "parse_events",
     "read_events",
     "read_trace",
     "start",

@@ -1,8 +1,7 @@
-"""What a job wrote, read tolerantly: a process that died leaves a truncated last line, and nothing else is wrong."""
+"""The trace of a job, read tolerantly: an agent that died leaves a truncated last line, and nothing else is wrong."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import math
 import re
@@ -10,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from melt.errors import ParseError
-from melt.records import Channel, Event, Quantity, Sensor, SensorNote
+from melt.records import Channel, Quantity, Sensor, SensorNote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 COLUMNS = ("t_ns", "due_ns", "read_ns", "sensor", "channel", "value", "error")
 _ESCAPE = re.compile(rb"\\(n|\\|x[0-9a-f]{2})")
 _STAMP = re.compile(r"-?[0-9]{1,18}")
-_STAMP_END = 10**18
 _FIELDS = 6
 
 
@@ -79,16 +76,6 @@ def notes(sensors: Sequence[Sensor]) -> dict[str, SensorNote]:
         for sensor in sensors
         for channel in sensor.channels
     }
-
-
-def read_events(path: Path) -> list[Event]:
-    """The events of a job in the order of their stamps; lines that are none (a truncated last one) are left out."""
-    events = []
-    text = path.read_bytes() if path.exists() else b""
-    for line in text.split(b"\n"):
-        with contextlib.suppress(ValidationError):  # of the text itself: a small model leaves 200,000 lines a second
-            events.append(Event.model_validate_json(line))
-    return sorted((event for event in events if abs(event.t) < _STAMP_END), key=lambda event: event.t)
 
 
 def read_trace(path: Path, sensors: Sequence[Sensor]) -> pd.DataFrame:

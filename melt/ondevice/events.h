@@ -4,6 +4,11 @@
  * lines. Between the two stamps of a measured interval nothing here is called: take both stamps, then put the
  * events, then ev_pace(). A process that is killed loses what ev_pace() held back, EV_HOLD_NS of it at most; one
  * that dies by a signal it can catch loses nothing.
+ *
+ * An inference of EV_PAIR_NS or more is a pair of lines, for people to read. Shorter ones come in batches, since a
+ * hundred thousand pairs a second would cost the model its rate and the reader its memory:
+ *   {"t":T,"ev":"infer.batch","i":FIRST,"ns":[0,DURATION,GAP,DURATION,...]}
+ * T is when inference FIRST began, and each GAP the time from the end of one to the begin of the next.
  */
 #ifndef MELT_EVENTS_H
 #define MELT_EVENTS_H
@@ -23,16 +28,21 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EV_BUFFER = 65536, EV_LINE_MAX = 32768, EV_TEXT_MAX = 2000, EV_HOLD_NS = 100000000 };
+enum { EV_BUFFER = 65536, EV_LINE_MAX = 32768, EV_BATCH_MAX = 16384, EV_TEXT_MAX = 2000 };
+enum { EV_HOLD_NS = 100000000, EV_PAIR_NS = 1000000, EV_DIGITS = 20 };
 
 struct ev_writer {
   int fd;
-  size_t ready;   /* bytes of whole lines: all that a signal handler may write */
-  size_t at;      /* end of the line that is being built */
-  bool too_long;  /* the line that is being built did not fit */
-  int64_t wrote;  /* when the buffer was last emptied */
+  size_t ready;      /* bytes of whole lines: all that a signal handler may write, but for ... */
+  size_t batch;      /* end of the last inference of the batch that is open, which lacks its "]}"; 0 when none is */
+  size_t batch_full; /* where that batch is long enough */
+  int64_t batch_end; /* when its last inference ended */
+  int64_t batch_next; /* the number that its next one must have */
+  size_t at;         /* end of the line that is being built */
+  bool too_long;     /* the line that is being built did not fit */
+  int64_t wrote;     /* when the buffer was last emptied */
 };
-static struct ev_writer ev_writer = {-1, 0, 0, false, 0};
+static struct ev_writer ev_writer = {-1, 0, 0, 0, 0, 0, 0, false, 0};
 static char ev_buffer[EV_BUFFER];
 
 static inline int64_t ev_now(void) {
@@ -41,8 +51,18 @@ static inline int64_t ev_now(void) {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* Makes the open batch a whole line. Each step leaves a buffer that a signal handler writes the same bytes of. */
+static inline void ev_close_batch(void) {
+  size_t end = __atomic_load_n(&ev_writer.batch, __ATOMIC_ACQUIRE);
+  if (end == 0) return;
+  memcpy(ev_buffer + end, "]}\n", 3);
+  __atomic_store_n(&ev_writer.ready, end + 3, __ATOMIC_RELEASE);
+  __atomic_store_n(&ev_writer.batch, (size_t)0, __ATOMIC_RELEASE);
+}
+
 /* Async-signal-safe. False when the file took less than everything, with errno set. */
 static inline bool ev_write_out(void) {
+  ev_close_batch();
   size_t done = 0, ready = __atomic_load_n(&ev_writer.ready, __ATOMIC_ACQUIRE);
   while (done < ready) {
     ssize_t n = write(ev_writer.fd, ev_buffer + done, ready - done);
@@ -86,9 +106,22 @@ static inline void ev_raw(const char *text, size_t length) {
 
 static inline void ev_text(const char *text) { ev_raw(text, strlen(text)); }
 
+/* Writes a number of at most EV_DIGITS characters; returns how many. Between the inferences of a small model
+ * snprintf would take longer than many of their operators. */
+static inline size_t ev_digits(char *to, int64_t value) {
+  char reversed[EV_DIGITS];
+  size_t n = 0, sign = value < 0;
+  uint64_t rest = sign ? 0 - (uint64_t)value : (uint64_t)value;
+  do reversed[n++] = (char)('0' + rest % 10);
+  while ((rest /= 10) > 0);
+  if (sign) *to = '-';
+  for (size_t i = 0; i < n; i++) to[sign + i] = reversed[n - 1 - i];
+  return sign + n;
+}
+
 static inline void ev_number(int64_t value) {
-  char digits[24];
-  ev_raw(digits, (size_t)snprintf(digits, sizeof digits, "%lld", (long long)value));
+  char digits[EV_DIGITS];
+  ev_raw(digits, ev_digits(digits, value));
 }
 
 /* Length of the UTF-8 character at `p`, which ends in NUL, or 0 when there is none. */
@@ -127,6 +160,7 @@ static inline void ev_string(const char *text) {
 
 /* A line: ev_begin, any number of keys, ev_end. */
 static inline void ev_begin(int64_t t, const char *name) {
+  ev_close_batch();
   if (ev_writer.ready > EV_BUFFER - EV_LINE_MAX) ev_flush();
   ev_writer.at = ev_writer.ready;
   ev_writer.too_long = false;
@@ -158,6 +192,40 @@ static inline bool ev_end(void) {
   if (ev_writer.too_long) return false;
   __atomic_store_n(&ev_writer.ready, ev_writer.at, __ATOMIC_RELEASE);
   return true;
+}
+
+static inline void ev_pair(int64_t t, const char *name, int64_t i) {
+  ev_begin(t, name);
+  ev_key_number("i", i);
+  ev_end();
+}
+
+/* One inference that ended well, number `i`. */
+static inline void ev_inference(int64_t i, int64_t begin, int64_t end) {
+  if (end - begin >= EV_PAIR_NS) {
+    ev_pair(begin, "infer.begin", i);
+    ev_pair(end, "infer.end", i);
+    return;
+  }
+  size_t at = ev_writer.batch;
+  int64_t gap = begin - ev_writer.batch_end;
+  if (at == 0 || at > ev_writer.batch_full || i != ev_writer.batch_next) {
+    ev_begin(begin, "infer.batch");
+    ev_key_number("i", i);
+    ev_key("ns");
+    ev_text("[");
+    at = ev_writer.at;
+    gap = 0;
+    ev_writer.batch_full = ev_writer.ready + EV_BATCH_MAX - 2 * (EV_DIGITS + 1) - 3;
+  } else {
+    ev_buffer[at++] = ',';
+  }
+  at += ev_digits(ev_buffer + at, gap);
+  ev_buffer[at++] = ',';
+  at += ev_digits(ev_buffer + at, end - begin);
+  ev_writer.batch_end = end;
+  ev_writer.batch_next = i + 1;
+  __atomic_store_n(&ev_writer.batch, at, __ATOMIC_RELEASE);
 }
 
 static inline void ev_mark_begin(int64_t t, const char *name) {

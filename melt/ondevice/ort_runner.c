@@ -375,12 +375,6 @@ static void bind(struct bound *bound, struct plan *plan, OrtSession *session) {
 
 /* -------------------------------------------------------------------------------------------------- inferences */
 
-static void put_inference(int64_t t, const char *name, int64_t i) {
-  ev_begin(t, name);
-  ev_key_number("i", i);
-  ev_end();
-}
-
 /* One inference; returns when it ended. Between the stamps stands the call and nothing else. The outputs live until
  * the next inference, so that those of the last one are still there at the end. */
 static int64_t infer(struct bound *bound) {
@@ -392,10 +386,11 @@ static int64_t infer(struct bound *bound) {
   OrtStatus *status = ort.Run(bound->session, NULL, bound->input_names, (const OrtValue *const *)bound->inputs,
                               bound->n_inputs, bound->output_names, bound->n_outputs, bound->outputs);
   const int64_t end = ev_now();
-  put_inference(begin, "infer.begin", bound->done);
-  if (status != NULL)
+  if (status != NULL) {
+    ev_pair(begin, "infer.begin", bound->done);
     check(status, ort.GetErrorCode(status) == ORT_CODE_INVALID_ARGUMENT ? "input" : "runtime", "inference failed");
-  put_inference(end, "infer.end", bound->done++);
+  }
+  ev_inference(bound->done++, begin, end);
   ev_pace(end, end - begin);
   return end;
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from melt.errors import UsageError
 from melt.report.csvfile import runs_csv
-from melt.report.folder import fill
+from melt.report.folder import fill, refuse_a_runs_own
 from melt.report.jsonfile import report_json
 from melt.report.markdown import report_md
 from melt.report.pictures import Pictures, draw
@@ -44,8 +44,9 @@ def write_report(
     """Writes report.md, runs.csv, report.json and the pictures to `folder`, each replaced whole.
 
     Without matplotlib there are no pictures, and the report says how to get them. The same runs give the same bytes.
-    Raises UsageError when there is no run, or when the folder cannot be written.
+    Raises UsageError when there is no run, when the folder is a run's own, or when it cannot be written.
     """
+    refuse_a_runs_own(folder)
     if not runs:
         more = f", and {len(unreadable)} that cannot be read: {unreadable[0].path}" if unreadable else ""
         raise UsageError(f"there is no run to report on{more}: name a folder of results, such as results/demo")

@@ -12,10 +12,13 @@ from melt.report.canvas import FAINT, GREY, INK, RULE, few_ticks, ticks
 from melt.report.numbers import seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
 
-    from melt.analysis.events import Float64s
+    from melt.analysis.events import Bools, Float64s
     from melt.analysis.summary import Summary
+    from melt.report.raw import Latencies
     from melt.report.select import Cell
 
 LOG_BEYOND = 20.0
@@ -33,13 +36,13 @@ class Row:
     cell: Cell
     color: str
     summary: Summary
-    samples: tuple[Float64s, ...]
-    """The latencies (s) of each run."""
+    samples: tuple[Latencies, ...]
+    """Of each run."""
     why_not: str | None
 
     @property
     def n(self) -> int:
-        return sum(values.size for values in self.samples)
+        return sum(one.n for one in self.samples)
 
 
 def unit_for(value_s: float) -> tuple[str, float]:
@@ -61,14 +64,17 @@ def draw_shape(axes: Axes, row: Row) -> None:
     _curves(axes, row, low, high, log=log)
     _medians(axes, row)
     _axis(axes, high, log=log)
-    _outside(axes, np.concatenate(row.samples), low, high)
+    _outside(axes, row.samples, low, high)
 
 
-def _outside(axes: Axes, values: Float64s, low: float, high: float) -> None:
+def _outside(axes: Axes, samples: Sequence[Latencies], low: float, high: float) -> None:
     """Says, below the axis, how many samples the picture does not reach."""
-    below, beyond = int(np.count_nonzero(values < low)), int(np.count_nonzero(values > high))
-    told = [f"{below:,} below, down to {seconds(float(values.min()))}"] if below else []
-    told += [f"{beyond:,} beyond, up to {seconds(float(values.max()))}"] if beyond else []
+    values = np.concatenate([one.values for one in samples])
+    below = sum(_of_all(one, one.values < low) for one in samples)
+    beyond = sum(_of_all(one, one.values > high) for one in samples)
+    about = "about " if any(one.values.size < one.n for one in samples) else ""
+    told = [f"{about}{below:,} below, down to {seconds(float(values.min()))}"] if below else []
+    told += [f"{about}{beyond:,} beyond, up to {seconds(float(values.max()))}"] if beyond else []
     axes.annotate(
         "not drawn: " + "; ".join(told) if told else "",
         (1, 0),
@@ -82,9 +88,14 @@ def _outside(axes: Axes, values: Float64s, low: float, high: float) -> None:
     )
 
 
+def _of_all(one: Latencies, these: Bools) -> int:
+    """How many of a run's latencies `these` of the values stand for."""
+    return round(np.count_nonzero(these) * one.n / max(one.values.size, 1))
+
+
 def _range(row: Row) -> tuple[float, float]:
     """Where the bulk is, 99 % of the samples or less if they tail far off, and the interval unless it is far wider."""
-    together = np.concatenate(row.samples)
+    together = np.concatenate([one.values for one in row.samples])
     least, q1, middle, q3, most = (float(v) for v in np.percentile(together, (0.2, 25, 50, 75, 99)))
     reach = _REACH * max(q3 - middle, middle - q1, 2e-3 * middle)
     low, high = max(least, middle - reach), min(most, middle + reach)
@@ -101,11 +112,12 @@ def _range(row: Row) -> tuple[float, float]:
 
 def _curves(axes: Axes, row: Row, low: float, high: float, *, log: bool) -> None:
     grid = np.linspace(np.log(low) if log else low, np.log(high) if log else high, _GRID)
-    curves = [_density(np.log(v) if log else v, grid) if v.size >= _FEW else None for v in row.samples]
+    values_of = [one.values for one in row.samples]
+    curves = [_density(np.log(v) if log else v, grid) if v.size >= _FEW else None for v in values_of]
     peak = max((float(c.max()) for c in curves if c is not None), default=0.0) or 1.0
     at = np.exp(grid) if log else grid
     axes.axhline(0, color=RULE, lw=0.8, zorder=1)
-    for run, values, curve in zip(row.cell.used, row.samples, curves, strict=True):
+    for run, values, curve in zip(row.cell.used, values_of, curves, strict=True):
         dashes = (0, (4, 2)) if run.record.verdict == "partial" else "solid"
         if curve is None:  # too few for a shape: each sample by itself
             axes.vlines(values, 0, 0.5, color=row.color, lw=0.8, alpha=0.7)

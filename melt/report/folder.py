@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 _PICTURE = re.compile(r"(latency|trace)(-[0-9]+)?\.(png|pdf)")
 
 
+def refuse_a_runs_own(folder: Path) -> None:
+    """Raises UsageError where the folder is a run's, or lies in one: what a run left is never changed."""
+    whole = folder.resolve()
+    for path in (whole, whole.parent):
+        if (path / "run.json").exists():
+            raise UsageError(f"{path} is a run's own folder, which nothing may change: name another one with --out")
+
+
 def fill(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
     """Writes the files in order; a reader sees each old or new, never half. Raises UsageError when it cannot."""
     try:

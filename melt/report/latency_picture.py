@@ -33,19 +33,20 @@ _KEY = (
 def latency_pages(selection: Selection, title: str) -> Pages:
     """Pages of `ROWS_A_PAGE` cells; cells beyond the last page, and cells without a latency, are named in the notes."""
     colors = _colors(selection)
-    rows = [_row(cell, colors[cell.workload]) for cell in selection.cells]
+    most = ROWS_A_PAGE * MOST_PAGES
+    measured = [cell for cell in selection.cells if _has_latency(cell)]
+    rows = [_row(cell, colors[cell.workload]) for cell in measured[:most]]  # what is not drawn is not read
     drawn = [row for row in rows if row.n]
     notes = []
-    empty = [row for row in rows if not row.n]
+    with_row = {id(cell) for cell in (*(row.cell for row in drawn), *measured[most:])}
+    empty = [cell for cell in selection.cells if id(cell) not in with_row]
     if empty:
-        names = ", ".join(f"{row.cell.device}/{row.cell.label}" for row in empty[:12])
+        names = ", ".join(f"{cell.device}/{cell.label}" for cell in empty[:12])
         notes.append(f"The latency picture has no row for {names}: no run that counts has a measured inference.")
-    most = ROWS_A_PAGE * MOST_PAGES
-    if len(drawn) > most:
-        notes.append(f"The latency picture shows {most} of {len(drawn)} cells; all of them are in runs.csv.")
+    if len(measured) > most:
+        notes.append(f"The latency picture shows {most} of {len(measured)} cells; all of them are in runs.csv.")
     if not drawn:
         return Pages((), tuple(notes))
-    drawn = drawn[:most]
     scale = _common_scale(drawn)
     with style():
         chunks = [drawn[at : at + ROWS_A_PAGE] for at in range(0, len(drawn), ROWS_A_PAGE)]
@@ -56,6 +57,12 @@ def latency_pages(selection: Selection, title: str) -> Pages:
 def _colors(selection: Selection) -> dict[str, str]:
     workloads = dict.fromkeys(cell.workload for cell in selection.cells)
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(workloads)}
+
+
+def _has_latency(cell: Cell) -> bool:
+    """As the records say it, which is known without reading a single event."""
+    means = (run.record.metrics.get("latency_mean_s") for run in cell.used)
+    return any(mean is not None and mean.value is not None for mean in means)
 
 
 def _row(cell: Cell, color: str) -> Row:
@@ -146,10 +153,9 @@ def _labels(page: Page, row: Row, top: float, said_synthetic: bool) -> None:
     partial = f" ({row.cell.partial} partial)" if row.cell.partial else ""
     about = f"{runs}{partial}, {row.n:,} inferences"
     second = params.rstrip("]") if bracket else ""
-    second = ", ".join(word for word in (second, row.cell.variant) if word)
     synthetic = "synthetic weights" if row.cell.synthetic and not said_synthetic else ""
-    lines = [line for line in (second, about, synthetic) if line]
-    for index, line in enumerate(lines[:3]):
+    lines = [line for line in (second, row.cell.variant, about, synthetic) if line]
+    for index, line in enumerate(lines):
         page.text(_LEFT, top + 0.43 + 0.15 * index, line, size=7.5, color=GREY, most=_LABELS)
 
 

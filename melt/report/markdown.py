@@ -106,7 +106,7 @@ def _devices(selection: Selection) -> Iterator[str]:
         for device, (value, reason) in zip(newest, values, strict=True):
             if not value:
                 unknown[f"{shown}: {reason}"].append(device)
-    yield _rows(["", *(md_text(device) for device in newest)], [False] * (len(newest) + 1), rows)
+    yield _rows(["device", *(md_text(device) for device in newest)], [False] * (len(newest) + 1), rows)
     if unknown:
         told = [f"{md_text(text)} ({', '.join(md_text(d, 64) for d in devices)})" for text, devices in unknown.items()]
         yield "Not known: " + "; ".join(told) + "."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from melt.analysis.summary import CONFIDENCE, MIN_RUNS
+from melt.report.alike import template, together
 from melt.report.numbers import counted, seconds, significant
 from melt.report.table import table_of
 
@@ -12,19 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from melt.records import RunRecord
-    from melt.report.select import Selection
+    from melt.report.select import Cell, Selection
 
-_PROTOCOL = (
-    ("preset", "preset {}"),
-    ("runs", "{} runs a cell"),
-    ("min_s", "each at least {} s"),
-    ("min_n", "and {} inferences"),
-    ("warmup_s", "after a warm-up of at least {} s"),
-    ("warmup_n", "and {} inferences"),
-    ("idle_s", "idle window {} s"),
-    ("order", "order: {}"),
-    ("seed", "seed {}"),
-)
+_NEVER_TOLD = "the agent was killed before it could tell whether everything was put back"
 
 
 def how_measured(selection: Selection) -> Iterator[str]:
@@ -54,16 +45,15 @@ def caveats(selection: Selection) -> Iterator[str]:
     rows = zip(selection.cells, table_of(selection).rows, strict=True)
     for told, who in _grouped((note, f"{c.device}, {c.label}") for c, row in rows for note in row.notes):
         yield f"{told}{who}"
-    for run in selection.used:
-        record = run.record
-        for reason in record.reasons:
-            yield f"{record.device}, {record.cell}, run {record.run_id}: {reason.code}: {reason.detail}"
+    for cell in selection.cells:
+        yield from _reasons(cell)
     for told, who in _grouped((c, f"{r.device}/{r.cell}") for r in _records(selection) for c in r.caveats):
         yield f"{told}{who}"
     for record in _records(selection):
         if not record.undo.complete:
-            changed = ", ".join(record.undo.changed) or "what, the record does not say"
-            yield f"{record.device}, run {record.run_id}: not everything that was changed was put back ({changed})"
+            changed = ", ".join(record.undo.changed)
+            told = f"not everything that was changed was put back ({changed})" if changed else _NEVER_TOLD
+            yield f"{record.device}, run {record.run_id}: {told}"
     for told, who in _settings(selection):
         yield f"{told}: {who}"
     yield from selection.notes
@@ -82,10 +72,49 @@ def _settings(selection: Selection) -> Iterator[tuple[str, str]]:
                 yield f"{cell.device}, {cell.label}: pooled runs differ in {key}", ", ".join(sorted(values))
 
 
+def _reasons(cell: Cell) -> Iterator[str]:
+    """Why runs that count are partial: a sentence for each code, with the range of figures that differ."""
+    by_code: dict[str, list[tuple[str, str]]] = {}
+    for run in cell.used:
+        for reason in run.record.reasons:
+            by_code.setdefault(reason.code.value, []).append((run.record.run_id, reason.detail))
+    for code, found in by_code.items():
+        runs = dict.fromkeys(run_id for run_id, _ in found)
+        alike: dict[str, list[str]] = {}
+        for _, detail in found:
+            alike.setdefault(template(detail), []).append(detail)
+        whose = f"in {len(runs)} of {counted(len(cell.used), 'run')} that count"
+        if len(runs) == 1:
+            whose = f"run {next(iter(runs))}"
+        yield f"{cell.device}, {cell.label}, {whose}: {code}: {'; or '.join(map(together, alike.values()))}"
+
+
 def _protocol(record: RunRecord) -> str:
-    resolved = record.resolved
-    words = [say.format(resolved[f"protocol.{key}"].value) for key, say in _PROTOCOL if f"protocol.{key}" in resolved]
-    return ", ".join(words) or "not in the record"
+    """`preset quick, 3 runs a cell, each at least 3 s and 11 inferences, …`: what the record has of it."""
+    of = {key.removeprefix("protocol."): r.value for key, r in record.resolved.items() if key.startswith("protocol.")}
+    least = _both(of.get("min_s"), of.get("min_n"))
+    warm_up = _both(of.get("warmup_s"), of.get("warmup_n"))
+    words = [
+        f"preset {of['preset']}" if "preset" in of else "",
+        counted(of["runs"], "run") + " a cell" if "runs" in of else "",
+        f"each at least {least}" if least else "",
+        f"after a warm-up of at least {warm_up}" if warm_up else "",
+        f"idle window {_figure(of['idle_s'])} s" if of.get("idle_s") else "",
+        f"order: {of['order']}" if "order" in of else "",
+        f"seed {of['seed']}" if "seed" in of else "",
+    ]
+    return ", ".join(word for word in words if word) or "not in the record"
+
+
+def _both(length_s: Any, number: Any) -> str:
+    """`3 s and 11 inferences`, leaving out what asks for nothing."""
+    words = (f"{_figure(length_s)} s" if length_s else "", counted(number, "inference") if number else "")
+    return " and ".join(word for word in words if word)
+
+
+def _figure(value: Any) -> str:
+    """A setting as a person writes it: 3 and not 3.0; a record of elsewhere may hold anything."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _engine(record: RunRecord) -> str:

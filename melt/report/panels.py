@@ -53,12 +53,10 @@ def _since(one: Raw, t: Int64s) -> Float64s:
 
 
 def _latency(axes: Axes, one: Raw, color: str) -> Legend:
-    done, kept = one.done, one.measured.kept
-    steady = np.isin(done.begin, kept.begin)
-    at, took = _since(one, done.end), done.seconds
+    points = one.points
+    at, took, steady = _since(one, points.end), points.seconds, points.steady
     low, high = float(took.min()), float(took.max())
-    basis = took[steady] if steady.any() else took
-    limit = min(high, _CUT * float(np.percentile(basis, 99)))
+    limit = min(high, _CUT * points.p99)
     pad = 0.12 * max(limit - low, 0.02 * limit)
     axes.set_ylim(max(low - pad, 0), limit + pad)
     beyond = took > limit + 0.5 * pad
@@ -84,14 +82,16 @@ def _latency(axes: Axes, one: Raw, color: str) -> Legend:
         rasterized=took.size > _MANY,
         zorder=3,
     )
-    items = [(color, f"measured, p50 {seconds(float(np.median(took[steady])))}")] if steady.any() else []
+    items = [(color, f"measured, p50 {seconds(points.median)}")] if steady.any() else []
     if not steady.all():
         items.append((FAINT, "warm-up"))
     if beyond.any():  # never dropped: drawn at the edge
         axes.plot(at[beyond], np.full(at[beyond].size, limit + 0.7 * pad), "^", color=GREY, ms=4, mew=0, zorder=4)
         items.append((GREY, f"▲ up to {seconds(high)}"))
     if steady.any():
-        axes.axhline(float(np.median(took[steady])), color=color, lw=0.8, alpha=0.6, zorder=2)
+        axes.axhline(points.median, color=color, lw=0.8, alpha=0.6, zorder=2)
+    if took.size < points.n:
+        items.append((FAINT, f"{took.size:,} of {points.n:,} drawn, extremes among them"))
     return items
 
 

@@ -1,4 +1,8 @@
-"""What the pictures need of a run's raw data; a file that cannot be read is a sentence, not an error."""
+"""What the pictures need of a run's raw data; a file that cannot be read is a sentence, not an error.
+
+A small model leaves millions of inferences. A picture has room for some thousands: no more are kept, so that a report
+of many runs fits in memory. The figures beside them are of all.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +11,61 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from melt.analysis.events import Asked, Inferences, first_t, inferences
+from melt.analysis.events import Asked, first_t
 from melt.analysis.measured import Measured, measure
 from melt.analysis.trace import Trace, by_channel
 
 if TYPE_CHECKING:
-    from melt.analysis.events import Float64s
+    from melt.analysis.events import Bools, Float64s, Inferences, Int64s, Phases
     from melt.store import StoredRun
+
+MOST_RANKS = 100_000
+MOST_POINTS = 20_000
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """The measured latencies (s) of a run: `n` of them, of which `values` are the whole or evenly spaced ranks."""
+
+    n: int
+    values: Float64s
+
+
+@dataclass(frozen=True)
+class Points:
+    """Latencies over time: when each inference ended (ns), what it took (s), whether it is `steady`.
+
+    Of `n` inferences these are all, or those that show the same picture: some of every stretch, its fastest and its
+    slowest among them. `median` and `p99` (s) are of all that are steady, of all where none is.
+    """
+
+    n: int
+    end: Int64s
+    seconds: Float64s
+    steady: Bools
+    median: float
+    p99: float
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A run's inferences and trace. `begin` and `end` (ns) span the engine's life; `problem`: what is unreadable."""
+    """A run's latencies and trace. `begin` and `end` (ns) span the engine's life; `problem`: what is unreadable."""
 
-    done: Inferences
-    measured: Measured
+    points: Points
+    phases: Phases
     trace: Trace
     begin: int
     end: int
     problem: str | None
 
 
-def latencies(run: StoredRun) -> Float64s:
-    """The measured latencies (s) of a run, warm-up left out; empty when its events hold none."""
+def latencies(run: StoredRun) -> Latencies:
+    """The measured latencies of a run, warm-up left out; none when its events hold none."""
     try:
-        return measure(run.events(), Asked()).kept.seconds
+        seconds = measure(run.events(), Asked()).kept.seconds
     except OSError:
-        return np.array([], dtype=np.float64)
+        return Latencies(0, np.array([], dtype=np.float64))
+    return Latencies(seconds.size, _ranks(seconds))
 
 
 def raw(run: StoredRun) -> Raw | None:
@@ -42,7 +74,7 @@ def raw(run: StoredRun) -> Raw | None:
         events = run.events()
     except OSError:
         return None
-    done = inferences(events)
+    done, others = events.inferences, events.landmarks
     if not len(done):
         return None
     channels, problem = Trace({}, {}), None
@@ -52,7 +84,42 @@ def raw(run: StoredRun) -> Raw | None:
             channels = by_channel(frame, run.record.sensors)
     except (OSError, ValueError, KeyError, TypeError):
         problem = "trace.parquet cannot be read"
-    begin = first_t(events, "agent.engine.start") or first_t(events, "load.begin") or int(done.begin[0])
-    end = first_t(events, "agent.engine.end") or int(done.end.max())
+    begin = first_t(others, "agent.engine.start") or first_t(others, "load.begin") or int(done.begin[0])
+    end = first_t(others, "agent.engine.end") or int(done.end.max())
     begin = min(begin, int(done.begin[0]))
-    return Raw(done, measure(events, Asked()), channels, begin, max(end, int(done.end.max()), begin + 1), problem)
+    measured = measure(events, Asked())
+    end = max(end, int(done.end.max()), begin + 1)
+    return Raw(_points(done, measured), measured.phases, channels, begin, end, problem)
+
+
+def _ranks(values: Float64s) -> Float64s:
+    """The values, or `MOST_RANKS` of them in order of size, from the least to the largest at even distances."""
+    if values.size <= MOST_RANKS:
+        return values
+    at = np.linspace(0, values.size - 1, MOST_RANKS).round().astype(np.intp)
+    return np.asarray(np.sort(values)[at], dtype=np.float64)
+
+
+def _points(done: Inferences, measured: Measured) -> Points:
+    seconds = done.seconds
+    kept = measured.kept
+    span = (int(kept.begin[0]), int(kept.begin[-1])) if len(kept) else (1, 0)
+    steady = (done.begin >= span[0]) & (done.begin <= span[1])
+    basis = seconds[steady] if steady.any() else seconds
+    median, p99 = (float(v) for v in np.percentile(basis, (50, 99)))
+    at = _telling(seconds)
+    return Points(len(done), done.end[at], seconds[at], steady[at], median, p99)
+
+
+def _telling(values: Float64s) -> Int64s:
+    """Places of `MOST_POINTS` values at most: of each of equal stretches the first, middle, least and largest one."""
+    if values.size <= MOST_POINTS:
+        return np.arange(values.size, dtype=np.int64)
+    length = -(-values.size // (MOST_POINTS // 4))
+    starts = np.arange(0, values.size, length)
+    padded = np.full(starts.size * length, np.nan)
+    padded[: values.size] = values
+    table = padded.reshape(-1, length)
+    extremes = np.concatenate((starts + np.nanargmin(table, axis=1), starts + np.nanargmax(table, axis=1)))
+    middles = np.minimum(starts + length // 2, values.size - 1)
+    return np.asarray(np.unique(np.concatenate((starts, middles, extremes))), dtype=np.int64)

@@ -1,18 +1,19 @@
 """Which runs make the figures, and what becomes of every other one: nothing is dropped silently.
 
 A planned run (suite, session, device, cell, block) counts once: the newest record that is not `skipped`. The runs of a
-cell are pooled only when the hard part of their fingerprints is the same; otherwise they are rows of their own.
+cell are pooled only when the hard part of their fingerprints is the same (`variants`); otherwise they are rows of
+their own.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melt.errors import UsageError
 from melt.report.escape import one_line
+from melt.report.variants import Unstarted, variants
 from melt.store import SessionRecord, open_session
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from melt.records import RunRecord
     from melt.store import StoredRun, Unreadable
 
-_SHOWN_KEYS = 2
 Key = tuple[str, str, str]
 """Suite, device, cell."""
 
@@ -112,12 +112,10 @@ def select(runs: Sequence[StoredRun], unreadable: Sequence[Unreadable] = ()) -> 
     """Sorts the runs; reads the plan, session.json, that lies beside each run folder."""
     plans, notes = _plans(runs, unreadable)
     kept, retried, superseded = _one_a_slot(runs)
-    planned = _planned(plans)
-    cells = []
-    for key in _order(kept, plans):
-        mine = [run for run in kept if _key(run.record) == key]
-        known = bool(plans) and all((r.record.suite.name, r.record.session) in plans for r in mine)
-        cells += _variants(key, mine, planned.get(key, (0, ""))[0] if known else None, planned.get(key, (0, ""))[1])
+    of_key: dict[Key, list[StoredRun]] = defaultdict(list)
+    for run in kept:
+        of_key[_key(run.record)].append(run)
+    cells = [cell for key in _order(kept, plans) for cell in _cells(key, of_key[key], plans)]
     by_device = list(dict.fromkeys(cell.device for cell in cells))
     cells.sort(key=lambda cell: by_device.index(cell.device))
     return Selection(tuple(cells), tuple(retried), tuple(superseded), tuple(unreadable), tuple(notes))
@@ -150,17 +148,6 @@ def _plans(
     return plans, notes
 
 
-def _planned(plans: Mapping[tuple[str, str], SessionRecord]) -> dict[Key, tuple[int, str]]:
-    """How many runs of each cell were planned, and its workload."""
-    counts: dict[Key, int] = defaultdict(int)
-    workloads: dict[Key, str] = {}
-    for plan in plans.values():
-        workloads.update({(plan.suite.name, cell.device, cell.id): cell.workload for cell in plan.cells})
-        for slot in plan.order:
-            counts[plan.suite.name, slot.device, slot.cell] += 1
-    return {key: (count, workloads.get(key, key[2])) for key, count in counts.items()}
-
-
 def _one_a_slot(runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[StoredRun], list[StoredRun]]:
     slots: dict[tuple[object, ...], list[StoredRun]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.record.run_id):
@@ -184,53 +171,39 @@ def _order(kept: Sequence[StoredRun], plans: Mapping[tuple[str, str], SessionRec
     return list(dict.fromkeys([*planned, *sorted({_key(run.record) for run in kept})]))
 
 
-def _variants(key: Key, mine: Sequence[StoredRun], planned: int | None, workload: str) -> list[Cell]:
+def _cells(key: Key, mine: Sequence[StoredRun], plans: Mapping[tuple[str, str], SessionRecord]) -> list[Cell]:
+    """The rows of a cell: one, or one for each group of runs that may be pooled."""
     suite, device, name = key
-    base = Cell(suite, device, name, mine[0].record.workload if mine else workload, planned=planned)
-    groups: dict[str, list[StoredRun]] = {}
-    for run in mine:
-        if run.record.usable:
-            groups.setdefault(_hard(run.record), []).append(run)
-    rest = [run for run in mine if not run.record.usable]
-    if len(groups) <= 1:
-        used = next(iter(groups.values()), [])
-        return [_filled(base, used, rest)]
-    told = _difference([found[0].record for found in groups.values()])
-    cells = []
-    for index, used in enumerate(groups.values()):
-        last = index == len(groups) - 1
-        sessions = {run.record.session for run in used}
-        own = [run for run in rest if last or run.record.session in sessions]
-        rest = [run for run in rest if run not in own]
-        cells.append(replace(_filled(base, used, own), variant=told[index]))
-    if planned is not None:  # what never started cannot be told apart: it stands in the last row
-        for index, cell in enumerate(cells[:-1]):
-            cells[index] = replace(cell, planned=len(cell.runs))
-        cells[-1] = replace(cells[-1], planned=planned - sum(len(cell.runs) for cell in cells[:-1]))
-    return cells
+    planned = _unstarted(key, mine, plans)
+    known = bool(plans) and all((run.record.suite.name, run.record.session) in plans for run in mine)
+    workload = mine[0].record.workload if mine else next((found for found, _ in planned), name)
+    groups = variants(mine, [unstarted for _, unstarted in planned if unstarted.count] if known else [])
+    return [
+        Cell(
+            suite,
+            device,
+            name,
+            workload,
+            used=tuple(group.used),
+            invalid=tuple(run for run in group.rest if run.record.status != "skipped"),
+            skipped=tuple(run for run in group.rest if run.record.status == "skipped"),
+            planned=len(group.used) + len(group.rest) + group.unstarted if known else None,
+            variant=group.label,
+        )
+        for group in groups
+    ]
 
 
-def _filled(base: Cell, used: Sequence[StoredRun], rest: Sequence[StoredRun]) -> Cell:
-    return replace(
-        base,
-        used=tuple(used),
-        invalid=tuple(run for run in rest if run.record.status != "skipped"),
-        skipped=tuple(run for run in rest if run.record.status == "skipped"),
-    )
-
-
-def _hard(record: RunRecord) -> str:
-    told = [dict(record.fingerprint.hard), record.synthetic_model, record.simulated, record.metric_version]
-    return json.dumps(told, sort_keys=True, default=str)
-
-
-def _difference(records: Sequence[RunRecord]) -> list[str]:
-    """What sets each of some unlike records apart, in a few words."""
-    keys = list(dict.fromkeys(key for record in records for key in record.fingerprint.hard))
-    unlike = [k for k in keys if len({json.dumps(r.fingerprint.hard.get(k), default=str) for r in records}) > 1]
-    told = []
-    for number, record in enumerate(records, 1):
-        words = [f"{key} {one_line(record.fingerprint.hard.get(key), 20)}" for key in unlike[:_SHOWN_KEYS]]
-        more = f" and {len(unlike) - _SHOWN_KEYS} more" if len(unlike) > _SHOWN_KEYS else ""
-        told.append(f"{', '.join(words)}{more}" if words else f"variant {number}")
-    return told if len(set(told)) == len(told) else [f"{text}, variant {i}" for i, text in enumerate(told, 1)]
+def _unstarted(
+    key: Key, mine: Sequence[StoredRun], plans: Mapping[tuple[str, str], SessionRecord]
+) -> list[tuple[str, Unstarted]]:
+    """For each session that plans this cell its workload, and how many of the planned runs have no record."""
+    suite, device, name = key
+    found = []
+    for (of_suite, session), plan in plans.items():
+        for cell in plan.cells:
+            if (of_suite, cell.device, cell.id) == (suite, device, name):
+                here = {run.record.block for run in mine if run.record.session == session}
+                slots = {slot.block for slot in plan.order if (slot.device, slot.cell) == (device, name)}
+                found.append((cell.workload, Unstarted(session, cell.resolved, len(slots - here))))
+    return found

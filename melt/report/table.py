@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from melt.report.across import Across, across
+from melt.report.alike import template
 from melt.report.escape import one_line
 from melt.report.numbers import MISSING, counted, interval, significant, superscript
 from melt.report.select import select
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from melt.report.select import Cell, Selection
     from melt.store import StoredRun
+
+_MARK = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_PLAIN_DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 
 
 @dataclass(frozen=True)
@@ -44,28 +48,54 @@ class Table:
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...] = ()
 
+    def only(self, columns: Sequence[int]) -> Table:
+        """Some of the columns, with the footnotes whose marks stand in them, numbered anew."""
+        numbers: dict[int, int] = {}
+
+        def renumbered(mark: re.Match[str]) -> str:
+            old = int(mark[0].translate(_PLAIN_DIGITS))
+            return superscript(numbers.setdefault(old, len(numbers) + 1))
+
+        rows = tuple(
+            Row(
+                # words are others' text, in which a ² means nothing
+                tuple(_MARK.sub(renumbered, row.cells[i]) if self.columns[i].right else row.cells[i] for i in columns),
+                row.notes,
+            )
+            for row in self.rows
+        )
+        footnotes = tuple(self.footnotes[number - 1] for number in numbers)
+        return Table(tuple(self.columns[i] for i in columns), rows, footnotes)
+
 
 @dataclass
 class _Footnotes:
-    """Gives each text a number; texts that differ in their figures alone share one."""
+    """Gives each text a number; texts that differ in their figures alone share one, and so do columns.
 
-    alike: dict[str, list[str]] = field(default_factory=dict)
+    A text says what it is about where that is one column alone: the mark in the cell says it anyway.
+    """
 
-    def mark(self, text: str | None) -> str:
+    alike: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
+    """Template to the texts, and to what they are about."""
+
+    def mark(self, text: str | None, about: str = "") -> str:
         if not text:
             return ""
-        same = re.sub(r"(?<![A-Za-z0-9.])[0-9]+(\.[0-9]+)?", "#", text)
-        found = self.alike.setdefault(same, [])
-        if text not in found:
-            found.append(text)
-        return superscript(list(self.alike).index(same) + 1)
+        texts, subjects = self.alike.setdefault(template(text), ([], []))
+        texts += [text] if text not in texts else []
+        subjects += [about] if about not in subjects else []
+        return superscript(list(self.alike).index(template(text)) + 1)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        return tuple(found[0] + ("; alike elsewhere" if len(found) > 1 else "") for found in self.alike.values())
+        return tuple(
+            one_line((f"{subjects[0]}: " if subjects[0] and len(subjects) == 1 else "") + _told(texts))
+            for texts, subjects in self.alike.values()
+        )
 
-    def marks(self, *texts: str | None) -> str:
-        return "˒".join(mark for text in texts if (mark := self.mark(text)))
+
+def _told(texts: Sequence[str]) -> str:
+    return texts[0] + ("; alike elsewhere" if len(texts) > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -157,10 +187,11 @@ def _row(cell: Cell, footnotes: _Footnotes, *, with_suite: bool) -> Row:
 
 
 def _figure(figure: _Figure, found: Across, footnotes: _Footnotes) -> str:
+    name = figure.header.partition(" [")[0]
     summary = found.summary
     value = summary.maximum if figure.highest else summary.centre
     if value is None:
-        return f"{MISSING}{footnotes.mark(_sentence(figure.header, found.why_missing))}"
+        return f"{MISSING}{footnotes.mark(found.why_missing, name)}"
     shown = significant(value / figure.per_unit)
     why_not = None
     if figure.with_interval and summary.low is not None and summary.high is not None:
@@ -172,14 +203,10 @@ def _figure(figure: _Figure, found: Across, footnotes: _Footnotes) -> str:
     if found.gaps:
         of = len(found.values) + len(found.gaps)
         has = "has" if len(found.values) == 1 else "have"
-        told = f"only {len(found.values)} of {counted(of, 'run')} {has} it: {found.why_some_miss}"
-        some = _sentence(figure.header, told)
-    marks = footnotes.marks(figure.about(found), why_not, some)
+        some = f"only {len(found.values)} of {counted(of, 'run')} {has} it: {found.why_some_miss}"
+    told = (footnotes.mark(figure.about(found)), footnotes.mark(why_not), footnotes.mark(some, name))
+    marks = "˒".join(mark for mark in told if mark)
     return f"{shown}{' ' if marks and ']' not in shown else ''}{marks}"
-
-
-def _sentence(header: str, reason: str | None) -> str:
-    return one_line(f"{header.partition(' [')[0]}: {reason}") if reason else ""
 
 
 def _notes(cell: Cell, latency: Across) -> list[str]:

@@ -44,8 +44,12 @@ def trace_pages(selection: Selection, title: str) -> Pages:
     }
     notes: list[str] = []
     chunks: list[list[_Chosen]] = []
+    left_out = 0
     for device in selection.devices:
         workloads = list(dict.fromkeys(cell.workload for cell in selection.on(device)))
+        room = COLUMNS_A_PAGE * (MOST_PAGES - len(chunks))  # what is not drawn is not read
+        left_out += len(workloads[room:])
+        workloads = workloads[:room]
         found = []
         for workload in workloads:
             one = _representative([c for c in selection.on(device) if c.workload == workload], colors[workload])
@@ -55,11 +59,11 @@ def trace_pages(selection: Selection, title: str) -> Pages:
                 found.append(one)
         columns = _even(len(found))
         chunks += [found[at : at + columns] for at in range(0, len(found), columns)]
-    if len(chunks) > MOST_PAGES:
+    if left_out:
+        left = counted(left_out, "workload")
         notes.append(
-            f"The trace picture shows {MOST_PAGES} of {len(chunks)} pages; every trace is in its run's folder."
+            f"The trace picture ends after {MOST_PAGES} pages, without {left}; each trace is in its run's folder."
         )
-        chunks = chunks[:MOST_PAGES]
     with style():
         return Pages(tuple(_page(chunk, title) for chunk in chunks), tuple(notes))
 
@@ -168,14 +172,14 @@ def _time_axis(axes: Axes) -> None:
 def _window(one: Raw) -> tuple[float, float]:
     """Seconds from the engine's start: its life, and before it as much of the idle window as half of that."""
     life = (one.end - one.begin) * 1e-9
-    idle = one.measured.phases.idle
+    idle = one.phases.idle
     before = min((one.begin - idle[0]) * 1e-9, 0.5 * life) if idle and idle[0] < one.begin else 0.02 * life
     return -max(before, 0.02 * life), 1.02 * life
 
 
 def _phases(one: Raw) -> list[tuple[str, str, float, float]]:
     """Colour, words, begin and end (s) of every phase that the events hold."""
-    parts = one.measured.phases
+    parts = one.phases
     found = []
     named = (
         (IDLE, "idle", parts.idle),

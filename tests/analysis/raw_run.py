@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from melt.job import parse_events
 from melt.records import Event, SensorNote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from melt.analysis.events import RunEvents
 
     Floats = NDArray[np.float64]
 
@@ -23,6 +27,11 @@ BOOT = 200 * 86_400 * S
 
 def event(t: int, ev: str, **fields: Any) -> Event:
     return Event(t=t, ev=ev, **fields)
+
+
+def told(events: Sequence[Event]) -> RunEvents:
+    """What these events say when they are written to a file and read back."""
+    return parse_events(io.BytesIO(b"".join(event.model_dump_json().encode() + b"\n" for event in events)))
 
 
 def events_of(

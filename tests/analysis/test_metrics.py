@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_run import BOOT, S, event, events_of, frame, note, trace_of
+from raw_run import BOOT, S, event, events_of, frame, note, told, trace_of
 
 from melt.analysis.events import Asked, realtime_step_s, suspend_s
 from melt.analysis.metrics import metrics
@@ -24,7 +24,7 @@ EMPTY = frame(np.array([], dtype=np.int64), np.array([]), "none")
 
 def of(events: list[Event], channels: dict[str, Any] | None = None, **sensors: SensorNote) -> dict[str, Metric]:
     notes = {name.replace("__", "."): sensor for name, sensor in sensors.items()}
-    return metrics(events, trace_of(events, channels or {}), notes, BURST)
+    return metrics(told(events), trace_of(events, channels or {}), notes, BURST)
 
 
 def test_times_are_those_of_the_events_even_after_200_days_of_uptime() -> None:
@@ -196,16 +196,17 @@ def test_no_truncated_or_mangled_event_list_raises(cut: int, odd: list[Any], dat
         events.insert(data.draw(st.integers(0, len(events))), Event(t=t, ev=ev, **fields))
     trace = trace_of(whole, {"a": lambda t: t, "engine.cpu_s": lambda t: t})
     for sampled in (trace, EMPTY):
-        found = metrics(events, sampled, {"a": note("energy", boundary="soc", provenance="counter")}, BURST)
+        found = metrics(told(events), sampled, {"a": note("energy", boundary="soc", provenance="counter")}, BURST)
         assert all((metric.value is None) != (metric.reason is None) for metric in found.values())
-        judge(events, sampled, {"a": note("clock")}, BURST)
+        judge(told(events), sampled, {"a": note("clock")}, BURST)
 
 
 @pytest.mark.peer
 def test_ten_times_the_samples_take_at_most_eleven_times_as_long() -> None:
     def cost(n: int) -> float:
-        events = events_of(np.random.default_rng(5).normal(0.02, 0.0002, n))
-        trace = trace_of(events, {"a": lambda t: t, "engine.cpu_s": lambda t: t})
+        made = events_of(np.random.default_rng(5).normal(0.02, 0.0002, n))
+        trace = trace_of(made, {"a": lambda t: t, "engine.cpu_s": lambda t: t})
+        events = told(made)
         best = np.inf
         for _ in range(3):
             begin = time.process_time()

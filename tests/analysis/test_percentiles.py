@@ -19,7 +19,9 @@ def test_each_percentile_needs_its_minimum_and_no_more(percentile: float, least:
     one_less = percentiles(enough[:-1])[percentile]
     assert one_less.value is None
     assert one_less.reason is not None
-    assert one_less.reason.startswith(f"too_few_samples: p{percentile:g} needs {least}")
+    assert one_less.reason == (
+        f"too_few_samples: p{percentile:g} needs {least} independent samples, the run has {least - 1}"
+    )
 
 
 def test_correlated_samples_count_for_fewer_and_the_gap_says_for_how_many() -> None:

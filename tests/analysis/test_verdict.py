@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from raw_run import BOOT, S, ar1, ends, event, events_of, frame, note, trace_of
+from raw_run import BOOT, S, ar1, ends, event, events_of, frame, note, told, trace_of
 
 from melt.analysis.events import Asked
 from melt.analysis.slowed import slowed
@@ -36,7 +36,7 @@ BURST = Asked()
 
 def codes(events: list[Event], trace: pd.DataFrame | None = None, asked: Asked = BURST, **more: str) -> list[str]:
     trace = trace_of(events, CHANNELS) if trace is None else trace
-    return [reason.code.value for reason in judge(events, trace, SENSORS, asked, **more)]
+    return [reason.code.value for reason in judge(told(events), trace, SENSORS, asked, **more)]
 
 
 def replaced(events: list[Event], ev: str, **fields: Any) -> list[Event]:
@@ -88,7 +88,7 @@ def test_a_pause_of_more_than_five_periods_in_the_measurement_is_a_gap() -> None
     short = trace[~(here & (since > 4.05) & (since < 4.45))]
     assert codes(events, short) == []
     lacking = trace[~(here & (since > 4.05) & (since < 4.65))]
-    found = judge(events, lacking, SENSORS, BURST)
+    found = judge(told(events), lacking, SENSORS, BURST)
     assert [reason.code for reason in found] == [ReasonCode.SENSOR_GAP]
     assert "cpu.policy0.cap gave no value for 0.7 s" in found[0].detail
     errors = trace.assign(value=trace["value"].where(~here))
@@ -106,7 +106,7 @@ def test_settings_that_did_not_take_are_named() -> None:
     events = events_of(STEADY)
     assert codes(replaced(events, "agent.affinity", ok=False, got="0-3")) == ["affinity"]
     set_failed = event(BOOT + 1, "agent.set", path="/sys/g", asked="performance", got="powersave", ok=False, error="")
-    found = judge([*events, set_failed], trace_of(events, CHANNELS), SENSORS, BURST)
+    found = judge(told([*events, set_failed]), trace_of(events, CHANNELS), SENSORS, BURST)
     assert [(r.code, r.detail) for r in found] == [
         (ReasonCode.PIN, "/sys/g was to be held at 'performance': it is 'powersave'")
     ]
@@ -125,7 +125,7 @@ def test_an_engine_that_the_agent_ended_has_the_agents_reason_and_no_crash(why: 
 def test_a_signal_from_elsewhere_is_a_crash_unless_the_kernel_says_out_of_memory() -> None:
     events = without(events_of(STEADY), "done")
     killed = replaced(events, "agent.engine.end", exit=None, signal=9)
-    found = judge(killed, trace_of(events, CHANNELS), SENSORS, BURST)
+    found = judge(told(killed), trace_of(events, CHANNELS), SENSORS, BURST)
     assert [(r.code, r.detail) for r in found] == [(ReasonCode.CRASHED, "killed by SIGKILL, not by melt")]
     assert codes(killed, oom_evidence="Out of memory: Killed process 12") == ["out_of_memory"]
     assert codes(replaced(killed, "agent.engine.end", oom_kills=1)) == ["out_of_memory"]
@@ -197,6 +197,15 @@ def test_foreign_load_is_seen_although_the_engine_is_gone_before_the_window_is_s
     done = next(event.t for event in events if event.get("name") == "measure.end")
     gone = trace["channel"].str.startswith("engine.") & (trace["t_ns"] > done - 200_000_000)
     assert codes(events, trace[~gone]) == ["foreign_load"]
+
+
+@pytest.mark.parametrize(("stolen", "said"), [(0.2, True), (0.0004, False)])
+def test_foreign_load_names_other_guests_where_their_part_can_be_seen(stolen: float, said: bool) -> None:
+    events = events_of(STEADY)
+    channels = {**CHANNELS, "cpu.busy_s": lambda t: 1.5 * t, "cpu.steal_s": lambda t: stolen * t}
+    (reason,) = judge(told(events), trace_of(events, channels), SENSORS, BURST)
+    assert ("guests of the hypervisor" in reason.detail) is said
+    assert "0.00" not in reason.detail
 
 
 def test_foreign_load_is_not_judged_from_less_than_half_of_the_window() -> None:

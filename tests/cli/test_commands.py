@@ -90,7 +90,7 @@ def test_affinity_is_asked_for_and_verified(workspace: Workspace) -> None:
     workspace.suite(cpus="0")
     assert workspace.run("--runs", "1").code == 0
     (stored,) = workspace.runs()
-    told = [event for event in stored.events() if event.ev == "agent.affinity"]
+    told = [event for event in stored.events().landmarks if event.ev == "agent.affinity"]
     assert told
     assert all(event.get("ok") and event.get("asked") == "0" for event in told)
 

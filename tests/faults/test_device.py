@@ -82,7 +82,7 @@ def test_two_hosts_on_one_device_take_turns(workspace: Workspace) -> None:
     assert ended(second).code == 0
     windows = []
     for run in workspace.runs():
-        stamps = [event.t for event in run.events()]
+        stamps = [event.t for event in run.events().landmarks]
         windows.append((stamps[0], stamps[-1]))
     windows.sort()
     assert len(windows) == 4

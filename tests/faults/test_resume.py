@@ -143,6 +143,6 @@ def test_two_names_of_one_machine_take_turns(workspace: Workspace, tmp_path: Pat
     workspace.write("lab.yaml", {"kind": "lab", "devices": devices})
     said = workspace.run_on("one", "two")
     assert said.code == 0, said
-    windows = sorted((run.events()[0].t, run.events()[-1].t) for run in workspace.runs())
+    windows = sorted((run.events().landmarks[0].t, run.events().landmarks[-1].t) for run in workspace.runs())
     assert len(windows) == 4
     assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(windows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melt.errors import ParseError
-from melt.job import ENGINE_SENSOR, notes, read_events, read_trace
+from melt.job import ENGINE_SENSOR, notes, read_trace
 from melt.job.trace import COLUMNS, unescape
 from melt.records import Channel, Sensor
 
@@ -158,9 +157,6 @@ def test_random_bytes_never_raise(tmp_path_factory: pytest.TempPathFactory, data
     folder = tmp_path_factory.mktemp("random")
     read(folder, HEADER.encode() + data)
     read(folder, b'x\n1,2,3,zone.cpu,,"' + data + b'"\n')
-    path = folder / "events.jsonl"
-    path.write_bytes(data)
-    read_events(path)
 
 
 def test_rows_are_sorted_by_time_and_those_of_one_moment_keep_their_order(tmp_path: Path) -> None:
@@ -197,97 +193,3 @@ def test_every_channel_of_a_trace_is_explained() -> None:
     told = notes(SENSORS)
     assert set(told) == {"zone.cpu", "pair.0", "pair.1", *(c.name for c in ENGINE_SENSOR.channels)}
     assert (told["zone.cpu"].unit, told["zone.cpu"].source, told["zone.cpu"].period_s) == ("c", "/sys/zone", 0.1)
-
-
-# ----------------------------------------------------------------------------------------------------------- events
-
-EVENTS = (
-    '{"t":10,"ev":"agent.begin","boot_id":"b","note":"caf\\u00e9 \\ud83d\\ude00"}\n'
-    '{"t":20,"ev":"infer.begin","i":0}\n'
-    '{"t":30,"ev":"infer.end","i":0}\n'
-    '{"t":30,"ev":"unknown.kind","deep":{"a":[1,2,{"b":null}]}}\n'
-    '{"t":40,"ev":"done"}\n'
-)
-
-
-def events_of(tmp_path: Path, text: str | bytes) -> list[tuple[int, str]]:
-    path = tmp_path / "events.jsonl"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return [(event.t, event.ev) for event in read_events(path)]
-
-
-def test_cut_at_any_byte_the_events_before_are_read(tmp_path: Path) -> None:
-    whole = events_of(tmp_path, EVENTS)
-    assert [ev for _, ev in whole] == ["agent.begin", "infer.begin", "infer.end", "unknown.kind", "done"]
-    data = EVENTS.encode()
-    counts = []
-    for end in range(len(data) + 1):
-        part = events_of(tmp_path, data[:end])
-        assert part == whole[: len(part)]
-        counts.append(len(part))
-    assert counts == sorted(counts)
-    assert set(counts) == {0, 1, 2, 3, 4, 5}
-
-
-def test_what_belongs_to_an_event_is_kept_also_when_nobody_knows_it(tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl"
-    path.write_text(EVENTS, encoding="utf-8")
-    first, *_, unknown, _ = read_events(path)
-    assert first.get("note") == "café 😀"
-    assert unknown.get("deep") == {"a": [1, 2, {"b": None}]}
-    assert unknown.get("nothing", 7) == 7
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"",
-        b"null",
-        b"[]",
-        b"7",
-        b'"t"',
-        b"{}",
-        b'{"t":1}',
-        b'{"ev":"x"}',
-        b'{"t":null,"ev":"x"}',
-        b'{"t":1.5,"ev":"x"}',
-        b'{"t":NaN,"ev":"x"}',
-        b'{"t":Infinity,"ev":"x"}',
-        b'{"t":1e30,"ev":"x"}',
-        b'{"t":99999999999999999999,"ev":"x"}',
-        b'{"t":-99999999999999999999,"ev":"x"}',
-        b'{"t":' + b"9" * 5000 + b',"ev":"x"}',
-        b'{"t":1,"ev":7}',
-        b'{"t":1,"ev":"\\ud800"}',
-        b'{"t":1,"ev":"x","message":"\\ud800"}',
-        b'{"t":1,"ev":"\xff\xfe"}',
-        b'{"t":1,"ev":"x"} {"t":2,"ev":"y"}',
-        b'{"t":1,"ev":"x",}',
-        b"{'t':1,'ev':'x'}",
-        b'{"t":1,"ev":"x","deep":' + b"[" * 100_000,
-        b'{"t":1,"ev":"x","deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
-        b"\0" * 1000,
-    ],
-)
-def test_a_line_that_is_no_event_costs_itself_and_no_other(tmp_path: Path, line: bytes) -> None:
-    assert events_of(tmp_path, b'{"t":5,"ev":"a"}\n' + line + b'\n{"t":6,"ev":"b"}\n') == [(5, "a"), (6, "b")]
-
-
-def test_odd_numbers_beside_an_event_are_kept_as_they_are(tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl"
-    path.write_bytes(b'{"t":1,"ev":"x","a":NaN,"b":1e999,"c":123456789012345678901234567890,"t2":true}\n')
-    (event,) = read_events(path)
-    assert math.isnan(event.get("a"))
-    assert event.get("c") == 123456789012345678901234567890
-
-
-def test_events_of_one_stamp_keep_their_order_and_the_others_are_sorted(tmp_path: Path) -> None:
-    order = [(7, "c"), (5, "a"), (5, "b"), (7, "d"), (-3, "first")]
-    text = "".join(json.dumps({"t": t, "ev": ev}) + "\n" for t, ev in order)
-    assert events_of(tmp_path, text) == [(-3, "first"), (5, "a"), (5, "b"), (7, "c"), (7, "d")]
-
-
-def test_a_job_that_wrote_no_events_has_none(tmp_path: Path) -> None:
-    assert read_events(tmp_path / "missing") == []
-    assert events_of(tmp_path, "") == []

@@ -19,6 +19,8 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 import pytest
 
+from melt.job import read_events
+
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the library in this process; the runner sees to itself
 
 if TYPE_CHECKING:
@@ -169,7 +171,7 @@ class Bench:
         process = subprocess.Popen(self.argv(*self.x(), "--min-s", "3600", *more))
         try:
             give_up = time.monotonic() + 60
-            while not (self.events_file.exists() and b'"infer.end","i":9}' in self.events_file.read_bytes()):
+            while len(read_events(self.events_file).inferences) < 10:
                 assert process.poll() is None
                 assert time.monotonic() < give_up, "the runner never came to its tenth inference"
                 time.sleep(0.01)
@@ -186,9 +188,22 @@ def bench(program: Path, library: Path, models: Path, tmp_path: Path) -> Bench:
 
 
 def whole_events(file: Path) -> list[Event]:
+    """Every line of a file that holds whole ones only, batches taken apart into pairs."""
     data = file.read_bytes()
     assert data.endswith(b"\n")
-    return [json.loads(line) for line in data.splitlines()]
+    return [event for line in data.splitlines() for event in pairs(json.loads(line))]
+
+
+def pairs(event: Event) -> Iterator[Event]:
+    if event["ev"] != "infer.batch":
+        yield event
+        return
+    gaps, t = event["ns"][0::2], event["t"]
+    assert gaps[0] == 0
+    for i, (gap, took) in enumerate(zip(gaps, event["ns"][1::2], strict=True), event["i"]):
+        yield {"t": t + gap, "ev": "infer.begin", "i": i}
+        t += gap + took
+        yield {"t": t, "ev": "infer.end", "i": i}
 
 
 def words(events: list[Event]) -> list[str]:
@@ -560,7 +575,7 @@ def test_a_killed_run_leaves_whole_lines_and_no_more_than_a_truncated_last_one(b
     process.send_signal(signal.SIGKILL)
     assert process.wait(60) == -signal.SIGKILL
     lines = bench.events_file.read_bytes().split(b"\n")[:-1]
-    events = [json.loads(line) for line in lines]
+    events = [event for line in lines for event in pairs(json.loads(line))]
     done = [e["i"] for e in events if e["ev"] == "infer.end"]
     assert done == list(range(len(done)))
     assert len(done) >= 10
@@ -575,8 +590,8 @@ def test_a_run_that_is_ended_by_a_signal_dies_of_it_and_leaves_only_whole_events
     process.send_signal(number)
     assert process.wait(60) == -number
     events = whole_events(bench.events_file)
-    pairs = [e["i"] for e in events if e["ev"] in {"infer.begin", "infer.end"}]
-    assert pairs == [i // 2 for i in range(len(pairs))]
+    told = [e["i"] for e in events if e["ev"] in {"infer.begin", "infer.end"}]
+    assert told == [i // 2 for i in range(len(told))]
 
 
 def test_lines_of_another_program_stay_whole_beside_ours(bench: Bench) -> None:
@@ -612,6 +627,17 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 5000; i++) ev_mark(i, "many");
     ev_die("runtime", "end");
   }
+  if (argv[2][0] == 'I') { /* inferences of every length, one of them twice, and a signal while a batch is open */
+    ev_end();
+    for (int64_t i = 0, t = 1000; i < 30000; i++) {
+      int64_t took = i % 1000 == 999 ? 1000000 : i % 1000 == 998 ? 999999 : i * 37 % 9000;
+      ev_inference(i == 20001 ? 20000 : i, t, t + took);
+      t += took + i % 700;
+      ev_pace(t, took);
+      if (i % 5000 == 2500) ev_mark(t, "between");
+    }
+    raise(atoi(argv[3]));
+  }
   raise(atoi(argv[2]));
   return 3;
 }
@@ -628,8 +654,8 @@ def writer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return compiled(folder / "writer", compiler, standard, "-O2", *STRICT, f"-I{ONDEVICE}", source)
 
 
-def written(writer: Path, file: Path, how: str) -> int:
-    return subprocess.run([writer, file, how], timeout=60, check=False, capture_output=True).returncode
+def written(writer: Path, file: Path, *how: str) -> int:
+    return subprocess.run([writer, file, *how], timeout=60, check=False, capture_output=True).returncode
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTERM"])
@@ -650,6 +676,29 @@ def test_events_that_overflow_the_buffer_are_all_kept(writer: Path, tmp_path: Pa
     assert [e["t"] for e in events[2:-1]] == list(range(5000))
     assert events[1] == {"t": 2, "ev": "half a line", "n": -5}
     assert (events[-1]["ev"], events[-1]["message"]) == ("error", "end")
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGTERM"])
+def test_every_inference_is_read_back_as_it_was_put_in_batches_or_as_a_pair(
+    writer: Path, tmp_path: Path, name: str
+) -> None:
+    number = signal.Signals[name]
+    assert written(writer, tmp_path / "ev", "I", str(int(number))) == -number
+    i, t, wanted = 0, 1000, []
+    for i in range(30000):
+        took = 1_000_000 if i % 1000 == 999 else 999_999 if i % 1000 == 998 else i * 37 % 9000
+        wanted.append((20000 if i == 20001 else i, t, t + took))
+        t += took + i % 700
+    events = whole_events(tmp_path / "ev")
+    put = [e for e in events if e["ev"].startswith("infer.")]
+    assert [(b["i"], b["t"], e["t"]) for b, e in zip(put[::2], put[1::2], strict=True)] == wanted
+    done = read_events(tmp_path / "ev").inferences
+    assert list(zip(done.i.tolist(), done.begin.tolist(), done.end.tolist(), strict=True)) == wanted
+    lines = (tmp_path / "ev").read_bytes().splitlines()
+    assert max(map(len, lines)) < 16384
+    assert sum(b"infer.begin" in line for line in lines) == 30
+    assert sum(b"between" in line for line in lines) == 6
+    assert len(lines) < 150
 
 
 @pytest.mark.parametrize(("processor", "machine"), [("x86_64", 62), ("aarch64", 183)])

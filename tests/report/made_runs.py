@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pandas as pd
 from melt.analysis.events import Asked
 from melt.analysis.metrics import metrics
 from melt.analysis.verdict import judge, verdict
+from melt.job import parse_events
 from melt.records import Reason, ReasonCode, RunRecord, SensorNote
 from melt.store import Session, SessionRecord, StoredRun, new_session
 
@@ -53,6 +55,16 @@ BOARD = {
     "kernel": "6.6.51+rpt-rpi-2712",
     "governor": "ondemand",
 }
+PROTOCOL = {
+    "preset": "quick",
+    "runs": 3,
+    "min_s": 3.0,
+    "min_n": 11,
+    "warmup_s": 0.5,
+    "warmup_n": 3,
+    "idle_s": 0.0,
+    "seed": 7,
+}
 ENGINE = {
     "engine.vm_hwm": "memory",
     "engine.rss_anon": "memory",
@@ -82,8 +94,15 @@ class Made:
     facts: Mapping[str, Any] = field(default_factory=lambda: VIRTUAL)
     absent: Mapping[str, str] = field(default_factory=lambda: ABSENT)
     hard: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Resolved settings beside the protocol's, of the plan as well."""
+    undo: Mapping[str, Any] = field(default_factory=lambda: {"complete": True})
     caveats: tuple[str, ...] = ("precheck: no sensor",)
     seed: int = 1
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        return {key: {"value": value, "from": "command line"} for key, value in self.settings.items()}
 
     @property
     def workload(self) -> str:
@@ -97,7 +116,9 @@ def session_of(root: Path, slots: Sequence[Made], name: str = "20261121T030000Z"
         "session": name,
         "suite": {"name": suite, "sha256": "0" * 64},
         "melt": "0.1.0",
-        "cells": [{"id": c, "workload": m.workload, "device": d, "resolved": {}} for (d, c), m in cells.items()],
+        "cells": [
+            {"id": c, "workload": m.workload, "device": d, "resolved": m.resolved} for (d, c), m in cells.items()
+        ],
         "order": [{"device": m.device, "block": m.block, "cell": m.cell} for m in slots],
         "sources": {},
     }
@@ -109,12 +130,13 @@ def store(session: Session, made: Made, at: int = 0) -> StoredRun:
     run_id = f"{session.record.session[:11]}{at // 60:02d}{at % 60:02d}Z-{at:08x}"
     started = made.status != "skipped"
     events = _events(made) if started else []
+    lines = b"".join(json.dumps(event.model_dump()).encode() + b"\n" for event in events)
+    told = parse_events(io.BytesIO(lines))
     trace, notes = _trace(made, events) if started else (pd.DataFrame(), {})
-    reasons = (*made.reasons, *(judge(events, trace, notes, Asked()) if made.status == "ok" else ()))
+    reasons = (*made.reasons, *(judge(told, trace, notes, Asked()) if made.status == "ok" else ()))
     with session.writing(run_id) as folder:
         if started:
-            lines = [json.dumps(event.model_dump()) for event in events]
-            (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
+            (folder / "events.jsonl").write_bytes(lines)
             trace.to_parquet(folder / "trace.parquet", index=False)
         return session.publish(
             folder,
@@ -134,9 +156,9 @@ def store(session: Session, made: Made, at: int = 0) -> StoredRun:
                     "synthetic_model": made.synthetic,
                     "started_utc": "2026-11-21T03:00:00Z",
                     "resolved": {
-                        f"protocol.{key}": {"value": value, "from": "preset quick"}
-                        for key, value in {"preset": "quick", "runs": 3, "min_s": 3.0, "min_n": 11, "seed": 7}.items()
-                    },
+                        f"protocol.{key}": {"value": value, "from": "preset quick"} for key, value in PROTOCOL.items()
+                    }
+                    | made.resolved,
                     "fingerprint": {"hard": {"engine": "onnxruntime", "threads": 1, **made.hard}, "soft": {}},
                     "facts": dict(made.facts),
                     "boot_id": "b",
@@ -145,12 +167,12 @@ def store(session: Session, made: Made, at: int = 0) -> StoredRun:
                     "verdict": verdict(made.status, reasons),  # type: ignore[arg-type]
                     "reasons": list(reasons),
                     "caveats": made.caveats,
-                    "metrics": metrics(events, trace, notes, Asked()) if started else {},
+                    "metrics": metrics(told, trace, notes, Asked()) if started else {},
                     "engine": {"version": "1.31.0", "output": {"agrees": True, "detail": "largest difference 2e-07"}},
                     "sensors": notes,
                     "absent_sensors": {} if made.rich else dict(made.absent),
                     "harness": {"agent_cpu_share": 0.004, "missed_deadlines": 1, "samples": 412, "late_p99_s": 0.0011},
-                    "undo": {"complete": True},
+                    "undo": dict(made.undo),
                     "files": {},
                 }
             ),

@@ -187,7 +187,7 @@ def test_runs_that_may_not_be_pooled_are_rows_of_their_own(tmp_path: Path) -> No
     stored(tmp_path, three(hard={"engine_version": "1.31.0"}, seed=2), "20261121T030000Z")
     report = reported(tmp_path)
     workloads = [cell(report.table, row, "workload") for row in (0, 1)]
-    assert workloads == [f"mobilenetv3 (engine_version 1.{minor}.0) (synthetic)" for minor in (30, 31)]
+    assert workloads == [f"mobilenetv3 (engine 1.{minor}.0) (synthetic)" for minor in (30, 31)]
     assert [cell(report.table, row, "runs") for row in (0, 1)] == ["3/3", "3/3"]
 
 
@@ -284,7 +284,10 @@ def test_the_page_says_what_measuring_cost_and_how_it_was_done(tmp_path: Path) -
     stored(tmp_path, three())
     how = page_of(reported(tmp_path)).partition("## How it was measured")[2]
     assert "the agent took at most 0.40 % of one core, missed 3 deadlines of 1236 samples" in how
-    assert "preset quick, 3 runs a cell" in how
+    assert (
+        "Protocol: preset quick, 3 runs a cell, each at least 3 s and 11 inferences, after a warm-up of at least "
+        "0.5 s and 3 inferences, seed 7."
+    ) in how
     assert "version 1.31.0" in how
 
 
@@ -320,6 +323,60 @@ def test_without_a_run_there_is_no_report(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run to report on"):
         write_report([], [], tmp_path / "report", "demo")
     assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize("below", ["", "report"])
+def test_a_report_never_goes_into_a_runs_own_folder(tmp_path: Path, below: str) -> None:
+    stored(tmp_path, three())
+    runs, _ = read_runs(tmp_path)
+    before = sorted(runs[0].path.iterdir())
+    with pytest.raises(UsageError, match=r"is a run's own folder, which nothing may change: .* --out"):
+        write_report(runs[:1], [], runs[0].path / below, "demo", with_pictures=False)
+    assert sorted(runs[0].path.iterdir()) == before
+
+
+def test_a_link_to_a_runs_own_folder_is_that_folder(tmp_path: Path) -> None:
+    stored(tmp_path, three())
+    runs, _ = read_runs(tmp_path)
+    (tmp_path / "elsewhere").symlink_to(runs[0].path)
+    with pytest.raises(UsageError, match="--out"):
+        write_report(runs[:1], [], tmp_path / "elsewhere" / "report", "demo", with_pictures=False)
+
+
+def test_alike_reasons_of_a_cells_runs_are_one_sentence_with_their_range(tmp_path: Path) -> None:
+    busy = [
+        Reason(code=ReasonCode.FOREIGN_LOAD, detail=f"others took {share} of one core while measuring (limit 0.10)")
+        for share in (0.31, 0.15, 0.22)
+    ]
+    stored(tmp_path, [Made(block=block, reasons=(reason,)) for block, reason in enumerate(busy)])
+    page = page_of(reported(tmp_path)).partition("## Warnings and caveats")[2]
+    assert page.count("others took") == 1
+    assert (
+        "- local, mobilenetv3, in 3 of 3 runs that count: foreign_load: others took 0.15–0.31 of one core while "
+        "measuring (limit 0.10)"
+    ) in page
+
+
+def test_a_code_is_one_sentence_also_where_its_details_are_not_alike(tmp_path: Path) -> None:
+    details = ("others took 0.31 of one core", "others took 0.15 of one core, 0.02 of it guests")
+    told = [Reason(code=ReasonCode.FOREIGN_LOAD, detail=detail) for detail in details]
+    stored(tmp_path, [Made(block=block, reasons=(reason,)) for block, reason in enumerate(told)])
+    page = page_of(reported(tmp_path)).partition("## Warnings and caveats")[2]
+    assert f"in 2 of 2 runs that count: foreign_load: {details[0]}; or {details[1]}" in page
+
+
+def test_an_agent_that_was_killed_is_not_said_to_have_left_something_changed(tmp_path: Path) -> None:
+    changed = ("/sys/devices/system/cpu/cpufreq/policy0/scaling_governor = performance",)
+    undone = [{"complete": False}, {"complete": False, "changed": changed}]
+    stored(tmp_path, [Made(block=block, undo=undo) for block, undo in enumerate(undone)])
+    page = page_of(reported(tmp_path))
+    assert "-00000000: the agent was killed before it could tell whether everything was put back" in page
+    assert "-00000001: not everything that was changed was put back (/sys/devices" in page
+
+
+def test_a_reason_that_many_columns_share_is_one_footnote(tmp_path: Path) -> None:
+    stored(tmp_path, [Made(block=0, status="skipped", reasons=skipped())])
+    assert reported(tmp_path).table.footnotes == ("no_run: no run of this cell counts",)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
