@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.harness import Figure, Round
 from melt.analysis.events import agent_cpu_share, last, whole
 from melt.device import open_device
-from melt.errors import EngineError
+from melt.errors import DeviceError
 from melt.files import LabDevice, load_profile
 from melt.job import JobPlan, collect, read_events, read_trace, start, watch
 from melt.records import Channel, Sensor
@@ -41,7 +41,7 @@ def cpu_share(this: Round) -> float:
     events, _ = _job(this)
     share = agent_cpu_share(events)
     if share is None:
-        raise EngineError("the agent did not say what CPU time it took")
+        raise DeviceError("the agent did not say what CPU time it took")
     return share
 
 
@@ -55,7 +55,7 @@ def late_p99_s(this: Round) -> float:
     end = last(events, "agent.end")
     left_out = whole(end.get("missed")) if end else None
     if left_out is None:
-        raise EngineError("the agent did not say how many deadlines it missed")
+        raise DeviceError("the agent did not say how many deadlines it missed")
     late_s = (trace["t_ns"] - trace["read_ns"] // 2 - trace["due_ns"]).to_numpy() * 1e-9
     return float(np.percentile(np.concatenate([late_s, np.full(left_out, PERIOD_S)]), 99))
 
@@ -70,7 +70,7 @@ def _job(this: Round) -> tuple[Sequence[Event], pd.DataFrame]:
             start(device, plan)
             ended = watch(device, plan.run_id, _LIMIT_S)
             if ended.state != "done" or ended.exit != 0:
-                raise EngineError(f"the job did not end well: {ended.model_dump_json()}")
+                raise DeviceError(f"the job did not end well: {ended.model_dump_json()}")
             folder = this.folder / plan.run_id
             folder.mkdir()
             collect(device, plan.run_id, folder)

@@ -16,7 +16,7 @@ from benchmarks.session import one_run
 from melt.analysis.events import Asked
 from melt.analysis.measured import measure
 from melt.engines import Request, StopRules, engine_named
-from melt.errors import EngineError
+from melt.errors import DeviceError
 from melt.files import Workload
 from melt.run import model_file
 
@@ -51,7 +51,7 @@ def _melt(folder: Path) -> float:
     protocol = {"warmup_s": STOP.warmup_s, "warmup_n": STOP.warmup_n, "min_s": STOP.min_s, "min_n": STOP.min_n}
     kept = measure(one_run(folder, WORKLOAD, protocol).run.events(), Asked()).kept
     if not len(kept):
-        raise EngineError("the run has no measured inference")
+        raise DeviceError("the run has no measured inference")
     return float(np.percentile(kept.seconds, 50))
 
 
@@ -72,7 +72,7 @@ def _bare(folder: Path) -> float:
     quiet = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
     done = subprocess.run(argv, capture_output=True, timeout=_LIMIT_S, check=False, env=quiet, text=True)
     if done.returncode:
-        raise EngineError(f"the bare loop failed: {done.stderr.strip()[-300:]}", done.stderr)
+        raise DeviceError(f"the bare loop failed: {done.stderr.strip()[-300:]}")
     return float(json.loads(done.stdout)["p50_s"])
 
 

@@ -13,7 +13,7 @@ from benchmarks.harness import Figure, Round
 from benchmarks.ort import WORKLOAD
 from benchmarks.session import one_run
 from melt.analysis.events import first_t
-from melt.errors import EngineError
+from melt.errors import DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ def run_overhead_local_s(this: Round) -> float:
     events = carried.run.events().landmarks
     engine_s = _between(events, "agent.engine.start", "agent.engine.end")
     if engine_s is None:
-        raise EngineError("the agent did not say when the engine began and ended")
+        raise DeviceError("the agent did not say when the engine began and ended")
     idle_s = _between(events, "agent.idle.begin", "agent.idle.end") or 0.0
     return carried.wall_s - engine_s - idle_s
 

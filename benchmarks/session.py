@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from melt.errors import EngineError
+from melt.errors import DeviceError
 from melt.files import load_lab, load_suite
 from melt.lab import Progress, begin_session, carry_out_session, make_plan
 
@@ -27,7 +27,7 @@ class Carried:
 
 
 def one_run(folder: Path, workload: dict[str, Any], protocol: dict[str, Any]) -> Carried:
-    """A session of one run on this computer, everything below `folder`; raises EngineError when it is not usable.
+    """A session of one run on this computer, everything below `folder`; raises DeviceError when it is not usable.
 
     A second call with the same folder finds model, library and programs delivered, as a second session does.
     """
@@ -51,7 +51,7 @@ def one_run(folder: Path, workload: dict[str, Any], protocol: dict[str, Any]) ->
     carry_out_session(session, plan, lab, say=said.append, on_progress=on_progress, cancelled=threading.Event())
     runs = [run for run in session.runs() if run.record.usable]
     if len(runs) != 1 or not steps or steps[-1][0] != "done":
-        raise EngineError(f"the run has no usable result: {'; '.join(said) or 'nothing was said'}")
+        raise DeviceError(f"the run has no usable result: {'; '.join(said) or 'nothing was said'}")
     return Carried(runs[0], steps[-1][1] - steps[0][1])
 
 
