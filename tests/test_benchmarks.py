@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.__main__ import FIGURES, main
 from benchmarks.harness import Figure, Result, Round, carry_out, choose
-from melt.errors import EngineError, UsageError
+from melt.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     from benchmarks.harness import Bounds
@@ -26,7 +26,7 @@ def broken(name: str, after: int) -> Figure:
 
     def measure(this: Round) -> float:
         if this.number >= after:
-            raise EngineError("the engine is gone\nand more is said of it")
+            raise DeviceError("the engine is gone\nand more is said of it")
         return 1.0
 
     return Figure(name, "s", (None, 2.0), 5, measure)
@@ -99,7 +99,7 @@ def test_a_failed_figure_is_null_with_its_reason_and_the_others_are_measured() -
         "target": [None, 2.0],
         "ok": False,
         "n": 2,
-        "reason": "EngineError: the engine is gone",
+        "reason": "DeviceError: the engine is gone",
     }
     assert (lines[1]["value"], lines[1]["n"]) == (1.0, 4)
     assert err.count("the engine is gone") == 1
