@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -41,6 +42,8 @@ class Workspace:
 
     folder: Path
     children: list[subprocess.Popen[str]] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    """What melt is to find in its environment beside what is there."""
 
     @property
     def workdir(self) -> Path:
@@ -84,7 +87,14 @@ class Workspace:
         return ended(self._started([sys.executable, "-m", "melt", "run", "suite.yaml", *devices, "--lab", "lab.yaml"]))
 
     def _started(self, argv: list[str]) -> subprocess.Popen[str]:
-        child = subprocess.Popen(argv, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        child = subprocess.Popen(
+            argv,
+            cwd=self.folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **self.environment},
+        )
         self.children.append(child)
         return child
 

@@ -107,7 +107,7 @@ def open_device(name: str, spec: LabDevice, profile: Profile, say: Say | None = 
             address=spec.address,
             transport=transport,
             machine=_machine(name, transport),
-            root=f"{(spec.workdir or str(cache_dir() / 'device')).rstrip('/')}/melt",
+            root=f"{_workdir(name, spec, transport)}/melt",
             agent="",
             facts={},
             sensors=(),
@@ -118,6 +118,19 @@ def open_device(name: str, spec: LabDevice, profile: Profile, say: Say | None = 
     except BaseException:
         transport.close()
         raise
+
+
+def _workdir(name: str, spec: LabDevice, transport: Transport) -> str:
+    """The lab's choice, else this computer's cache, else `.melt` in the account's home."""
+    if spec.workdir is not None:
+        return spec.workdir.rstrip("/")
+    if spec.address.startswith("local:"):
+        return str(cache_dir() / "device")
+    done = transport.run(["sh", "-c", 'printf %s "$HOME"'], deadline=Deadline.after(COMMAND_S))
+    home = done.stdout.decode(errors="surrogateescape").rstrip("/")
+    if not done.ok or not home.startswith("/"):
+        raise DeviceError(f"{name}: the account has no home folder: name a 'workdir' in the lab file")
+    return f"{home}/.melt"
 
 
 def machine_of(name: str, spec: LabDevice) -> str:

@@ -1,6 +1,6 @@
 """The files that people write: suites, workloads, labs and profiles, read strictly and explained kindly."""
 
-from melt.files.lab import Lab, LabDevice, load_lab
+from melt.files.lab import SCHEMES, Lab, LabDevice, load_lab
 from melt.files.profile import Profile, load_profile
 from melt.files.reader import read_model
 from melt.files.settings import (
@@ -20,6 +20,7 @@ from melt.files.workload import InputSpec, ModelSource, Workload, load_workload
 
 __all__ = [
     "PRESETS",
+    "SCHEMES",
     "DeviceChoice",
     "Energy",
     "InputSpec",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 THIS_COMPUTER = "local"
+SCHEMES = ("local", "ssh", "adb", "adb+tcp")
+"""How an address may begin."""
 
 
 class LabDevice(Settings):
@@ -32,8 +34,10 @@ class LabDevice(Settings):
     @field_validator("address")
     @classmethod
     def _scheme(cls, address: str) -> str:
-        if not address.startswith("local:"):
-            raise ValueError("this version of melt reaches 'local:' (this computer) only")
+        scheme, colon, _ = address.partition(":")
+        if not colon or scheme not in SCHEMES:
+            known = ", ".join(f"{scheme}:" for scheme in SCHEMES)
+            raise ValueError(f"an address begins with one of {known}")
         return address
 
 

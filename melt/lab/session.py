@@ -126,17 +126,18 @@ def _at_once(
     first: BaseException | None = None
     for name, future in futures:
         error = _ended(future, cancelled)
+        told = str(error) if str(error).startswith(f"{name}:") else f"{name}: {error}"
         if isinstance(error, TransportError):
-            outcome.unreachable[name] = str(error)
+            outcome.unreachable[name] = told
         elif isinstance(error, DeviceError):
-            outcome.refusing[name] = str(error)
+            outcome.refusing[name] = told
         elif isinstance(error, Interrupted) or error is None:
             continue
         else:
             first = first or error
             cancelled.set()  # the other workers end at their next step
             continue
-        say(str(error))
+        say(told)
     if first is not None:
         raise first
 

@@ -324,7 +324,9 @@ def test_a_sweep_varies_parameters_or_cpus_over_words_and_numbers(tmp_path: Path
     assert "sweep" in refusal("suite", write(tmp_path, "suite", {**WHOLE["suite"], "sweep": sweep}))
 
 
-@pytest.mark.parametrize("address", ["", "local", "ssh://pi@pi5", "adb://X", "LOCAL:", 7, None, "local:" + "x" * 600])
+@pytest.mark.parametrize(
+    "address", ["", "local", "ssh", "telnet://pi@pi5", "LOCAL:", "adb", 7, None, "local:" + "x" * 600]
+)
 def test_an_address_that_this_version_cannot_reach_is_refused(tmp_path: Path, address: Any) -> None:
     data = {"devices": {"pi5": {"profile": "linux", "address": address}}}
     assert "devices.pi5.address" in refusal("lab", write(tmp_path, "lab", data))

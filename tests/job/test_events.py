@@ -217,15 +217,16 @@ def expected(lines: Iterable[str]) -> tuple[list[Inference], int]:
     return sorted(done, key=lambda one: (one[1], one[0], one[2])), len(began)
 
 
-SMALL = st.integers(0, 12)
-ONE = st.builds(line, SMALL, st.sampled_from(["infer.begin", "infer.end", "done"]), i=st.integers(0, 5))
+SMALL = st.integers(0, 4)
+NUMBER = st.integers(0, 2)
+ONE = st.builds(line, SMALL, st.sampled_from(["infer.begin", "infer.end", "done"]), i=NUMBER)
 PAIR = st.builds(
-    lambda t, took, i: line(t, "infer.begin", i=i) + line(t + took, "infer.end", i=i), SMALL, SMALL, st.integers(0, 5)
+    lambda t, took, i: line(t, "infer.begin", i=i) + line(t + took, "infer.end", i=i), SMALL, st.integers(-1, 3), NUMBER
 )
 BATCH = st.builds(
     lambda t, i, ns: line(t, "infer.batch", i=i, ns=[n for both in ns for n in both]),
     SMALL,
-    st.integers(0, 5),
+    NUMBER,
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=4),
 )
 LOOKS = st.sampled_from(
@@ -250,10 +251,12 @@ class Trickle(io.BytesIO):
 
 
 @settings(deadline=None, max_examples=400)
-@given(st.lists(st.tuples(st.one_of(ONE, PAIR, BATCH), LOOKS), max_size=14), st.integers(1, 200))
+@given(st.lists(st.tuples(st.one_of(ONE, PAIR, BATCH), LOOKS), max_size=14), st.integers(1, 300))
 @example(
     [(line(1, "infer.begin", i=1), str), (line(1, "infer.end", i=1) * 2, str), (line(1, "infer.begin", i=1), str)], 9
 )
+@example([(line(2, "infer.begin", i=1) + line(1, "infer.end", i=1), str)], 300)
+@example([(line(1, "infer.begin", i=2) + line(1, "infer.end", i=1) + line(1, "infer.batch", i=1, ns=[0, 1]), str)], 300)
 def test_pairs_and_batches_doubled_lost_and_in_any_order_say_what_they_say_one_by_one(
     pieces: list[tuple[str, Any]], most: int
 ) -> None:

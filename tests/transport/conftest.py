@@ -8,16 +8,45 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from adbd import ADB_WAYS, AdbPeers, Daemon
 from peers import TRANSPORTS, Peer
+from sshd import Sshd, start_sshd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-@pytest.fixture(params=sorted(TRANSPORTS))
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    server = start_sshd(tmp_path_factory.mktemp("sshd"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def adb_peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbPeers]:
+    peers = AdbPeers(tmp_path_factory.mktemp("adb"))
+    yield peers
+    peers.close()
+
+
+@pytest.fixture
+def own_daemon(adb_peers: AdbPeers, tmp_path: Path) -> Iterator[Daemon]:
+    """An adb daemon that a test may freeze and kill."""
+    daemon = Daemon(tmp_path)
+    yield daemon
+    daemon.close()
+    adb_peers.server.forget(daemon)
+
+
+@pytest.fixture(params=[*sorted(TRANSPORTS), "ssh", *ADB_WAYS])
 def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Peer]:
-    transport = TRANSPORTS[request.param]()
+    made = request.param
+    if made in ADB_WAYS:
+        transport = request.getfixturevalue("adb_peers").connect(made)
+    else:
+        transport = request.getfixturevalue("sshd").connect() if made == "ssh" else TRANSPORTS[made]()
     folder = tmp_path / "device"
     folder.mkdir()
     yield Peer(transport, str(folder))
