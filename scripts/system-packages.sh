@@ -2,28 +2,32 @@
 # Installs the system packages that some tests need, where it may; says loudly what it may not and which tests that leaves out.
 set -uo pipefail
 
-# program that must be there : Debian's package : what is left out without it
+# program that must be there : Debian's package : may it be installed unasked : what is left out without it
+# (a server's package would start that server on a person's machine, so only CI gets it unasked)
 needs=(
-    "qemu-aarch64-static:qemu-user-static:the agent on another processor (aarch64)"
-    "unshare:util-linux:full and read-only work folders"
+    "qemu-aarch64-static:qemu-user-static:yes:the agent on another processor (aarch64)"
+    "unshare:util-linux:yes:full and read-only work folders"
+    "ssh-keygen:openssh-client:yes:everything over SSH"
+    "sshd:openssh-server:ci:everything over SSH"
 )
+PATH=$PATH:/usr/sbin:/sbin
 
 as_root=
 [ "$(id -u)" = 0 ] || as_root="sudo -n"
 missing=()
 for need in "${needs[@]}"; do
-    IFS=: read -r program package what <<<"$need"
-    command -v "$program" >/dev/null || missing+=("$package")
+    IFS=: read -r program package unasked what <<<"$need"
+    command -v "$program" >/dev/null && continue
+    [ "$unasked" = yes ] || [ "${CI:-}" = true ] && missing+=("$package")
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
 
-if command -v apt-get >/dev/null && $as_root true 2>/dev/null; then
+if [ ${#missing[@]} -gt 0 ] && command -v apt-get >/dev/null && $as_root true 2>/dev/null; then
     echo "test: installing ${missing[*]}"
     $as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
         { $as_root apt-get update -qq && $as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; }
 fi
 for need in "${needs[@]}"; do
-    IFS=: read -r program package what <<<"$need"
+    IFS=: read -r program package _ what <<<"$need"
     command -v "$program" >/dev/null && continue
     echo "test: *** the package $package is missing: these tests will be SKIPPED: $what. apt install $package" >&2
 done
