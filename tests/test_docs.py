@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -197,21 +198,20 @@ def test_every_file_that_is_shown_loads_and_its_suite_makes_a_plan(page: Path, t
     files: dict[str, list[Path]] = {}
     profiles = tmp_path / "device_profiles"
     profiles.mkdir()
-    for text in blocks(page, "yaml"):
+    for number, text in enumerate(blocks(page, "yaml")):
         data = parse_yaml(text)
         kind = data["kind"]
         folder = profiles if kind == "profile" else tmp_path
-        path = folder / f"{data.get('name', kind)}.yaml"
+        path = folder / f"{data.get('name', f'{kind}{number}')}.yaml"
         path.write_text(text, encoding="utf-8")
         files.setdefault(kind, []).append(path)
     for path in files.get("profile", []):
         assert load_profile(path.stem, [profiles, shipped("device_profiles")]).name == path.stem
     for path in files.get("workload", []):
         assert load_workload(str(path), tmp_path)[0].name == path.stem
-    (lab,) = files.get("lab") or [None]
-    for path in files.get("suite", []):
-        assert make_plan(*load_suite(str(path)), load_lab(lab), (), {}).order
-    load_lab(lab)
+    labs = [load_lab(path) for path in files.get("lab", [None])]
+    for path, lab in itertools.product(files.get("suite", []), labs[:1]):
+        assert make_plan(*load_suite(str(path)), lab, (), {}).order
 
 
 def test_the_presets_table_says_what_the_code_does() -> None:

@@ -1,7 +1,9 @@
 """Percentiles, given only where the samples carry them, and samples that lie far from the others.
 
 The minimum sample numbers are those of MLPerf's inference rules (99 % confidence). They count independent samples, so a
-correlated series counts as fewer.
+correlated series counts as fewer. The median is the exception: it needs its 11 samples and no more, for it is what a run
+contributes as one replicate. How far it wanders because its samples are correlated shows between runs, in the interval;
+the note says how many independent ones it stands on.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 MINIMUM: Mapping[float, int] = MappingProxyType({50: 11, 90: 64, 95: 130, 99: 662, 99.9: 6636})
 """Percentile to the number of independent samples that carry it."""
 
+MEDIAN = 50
 MAX_LAG = 200
 SIGNIFICANT = 2.33
 CHANCE_NEIGHBOURS = 2.5
@@ -49,7 +52,7 @@ def percentiles(values: Float64s) -> dict[float, Metric]:
         carried = effective_number(values, p)
         alone = f"{carried:.0f}" == str(values.size)
         counts = f"{values.size} samples count for {carried:.0f} independent ones"
-        if carried >= least:
+        if (values.size if p == MEDIAN else carried) >= least:
             note = None if alone else counts
             found[p] = Metric(value=float(value), n=values.size, note=note)
         else:

@@ -78,3 +78,13 @@ def test_values_all_alike_but_one_have_no_mad_outlier() -> None:
     found = outliers(np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.1]))
     assert found.mad == ()
     assert found.tukey == (5,)
+
+
+def test_the_median_is_given_however_correlated_and_says_how_few_it_stands_on() -> None:
+    slow_stretches = np.tile(np.repeat([3.4, 3.9], 200), 2) + ar1(np.random.default_rng(5), 800, 0.0, 0.1)
+    found = percentiles(slow_stretches)
+    assert found[50].value is not None
+    assert effective_number(slow_stretches, 50) < 11
+    assert "800 samples count for" in str(found[50].note)
+    assert found[90].value is None
+    assert percentiles(slow_stretches[:10])[50].value is None
