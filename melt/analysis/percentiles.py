@@ -1,9 +1,9 @@
 """Percentiles, given only where the samples carry them, and samples that lie far from the others.
 
-The minimum sample numbers are those of MLPerf's inference rules (99 % confidence). They count independent samples, so a
-correlated series counts as fewer. The median is the exception: it needs its 11 samples and no more, for it is what a run
-contributes as one replicate. How far it wanders because its samples are correlated shows between runs, in the interval;
-the note says how many independent ones it stands on.
+The minimum sample numbers are those of MLPerf's inference rules (99 % confidence). They count independent samples, so
+a correlated series counts as fewer. The median is the exception: it needs its 11 samples and no more, for it is what a
+run contributes as one replicate. How far it wanders because its samples are correlated shows between runs, in the
+interval; the note says how many independent ones it stands on.
 """
 
 from __future__ import annotations

@@ -81,10 +81,15 @@ def test_values_all_alike_but_one_have_no_mad_outlier() -> None:
 
 
 def test_the_median_is_given_however_correlated_and_says_how_few_it_stands_on() -> None:
-    slow_stretches = np.tile(np.repeat([3.4, 3.9], 200), 2) + ar1(np.random.default_rng(5), 800, 0.0, 0.1)
-    found = percentiles(slow_stretches)
-    assert found[50].value is not None
-    assert effective_number(slow_stretches, 50) < 11
-    assert "800 samples count for" in str(found[50].note)
-    assert found[90].value is None
-    assert percentiles(slow_stretches[:10])[50].value is None
+    noise = ar1(np.random.default_rng(5), 800, 0.0, 0.01)
+    slow = np.tile(np.repeat([3.4, 3.9], 200), 2) + noise
+    assert effective_number(slow, 50) < MINIMUM[50]
+    assert percentiles(slow)[50].value is not None
+    assert "800 samples count for 7 independent ones" in str(percentiles(slow)[50].note)
+    assert percentiles(slow[:10])[50].value is None
+
+
+def test_the_tails_keep_to_independent_samples() -> None:
+    noise = ar1(np.random.default_rng(5), 800, 0.0, 0.01)
+    stretches = np.repeat([3.4, 3.6, 3.4, 3.7, 3.4, 3.9, 3.4, 3.5], 100) + noise
+    assert percentiles(stretches)[90].value is None
