@@ -1,26 +1,17 @@
-"""The slots and types in ort_api.h are those of ONNX Runtime's own header, as Debian 13 packages it.
-
-The header is fetched once with an apt configuration of its own, made from this machine's source list with the
-suite's name replaced; the system's packages are left alone.
-"""
+"""The slots and types in ort_api.h are those of ONNX Runtime's own header, as Debian 13 packages it."""
 
 from __future__ import annotations
 
-import os
-import platform
-import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
+from debian import unpacked
 
 pytestmark = pytest.mark.peer
 
 ONDEVICE = Path(__file__).parents[2] / "melt" / "ondevice"
-SUITE = "trixie"
-PACKAGE = "libonnxruntime-dev"
 
 COMPARE = """
 #include <stdbool.h>
@@ -75,78 +66,12 @@ ORT_ELEMENT_TYPES(SAME_TYPE)
 """
 
 
-def _trixie_sources() -> str:
-    """This machine's own Debian sources with the suite replaced; skips where there are none."""
-    release = platform.freedesktop_os_release()
-    codename = release.get("VERSION_CODENAME", "")
-    if release.get("ID") != "debian" or not codename:
-        pytest.skip(f"slots NOT compared: the header comes from Debian's archive, and this is {release['ID']}")
-    stanzas: list[str] = []
-    for file in sorted(Path("/etc/apt/sources.list.d").glob("*.sources")):
-        for stanza in re.split(r"\n\s*\n", file.read_text()):
-            suites = re.search(r"(?m)^Suites:(.*)$", stanza)
-            if suites and codename in suites[1].split() and re.search(r"(?m)^Types:.*\bdeb\b", stanza):
-                stanzas.append(re.sub(r"(?m)^Suites:.*$", f"Suites: {SUITE}", stanza))
-    one_line = re.compile(rf"^deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+{re.escape(codename)}\s+main\b")
-    for file in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*.list"))]:
-        for line in file.read_text().splitlines() if file.is_file() else ():
-            if found := one_line.match(line):
-                signed = re.search(r"signed-by=(\S+)", found[1] or "")
-                key = f"Signed-By: {signed[1]}\n" if signed else ""
-                stanzas.append(f"Types: deb\nURIs: {found[2]}\nSuites: {SUITE}\nComponents: main\n{key}")
-    if not stanzas:
-        pytest.skip(f"slots NOT compared: the source list names no {codename} main to take the archive from")
-    return "\n\n".join(stanzas)
-
-
-def _fetch_header(into: Path) -> None:
-    """Unpack the package below `into`, with apt's whole state in a folder of this function's own."""
-    work = into / "apt"
-    for folder in ("state/lists/partial", "cache/archives/partial"):
-        (work / folder).mkdir(parents=True)
-    (work / "status").touch()
-    (work / "own.sources").write_text(_trixie_sources())
-    settings = {
-        "Dir::Etc::sourcelist": work / "own.sources",
-        "Dir::Etc::sourceparts": "-",
-        "Dir::State": work / "state",
-        "Dir::State::lists": work / "state/lists",
-        "Dir::State::status": work / "status",
-        "Dir::Cache": work / "cache",
-        "APT::Sandbox::User": "",
-        "Acquire::Languages": "none",
-    }
-    (work / "apt.conf").write_text("".join(f'{key} "{value}";\n' for key, value in settings.items()))
-    environment = {**os.environ, "APT_CONFIG": str(work / "apt.conf")}
-    for argv in (["apt-get", "update"], ["apt-get", "download", PACKAGE]):
-        done = subprocess.run(argv, cwd=into, env=environment, capture_output=True, timeout=180, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"slots NOT compared: {' '.join(argv)} said {done.stderr.decode(errors='replace')[-300:]}")
-    (package,) = into.glob(f"{PACKAGE}_*.deb")
-    subprocess.run(["dpkg", "-x", package, into], check=True, timeout=60)
-    shutil.rmtree(work)
-
-
 @pytest.fixture(scope="session")
 def header_folder() -> Path:
     """The folder of onnxruntime_c_api.h of Debian 13, fetched once for all sessions."""
-    for program in ("apt-get", "dpkg", "cc"):
-        if shutil.which(program) is None:
-            pytest.skip(f"slots NOT compared: this machine has no {program}")
-    peers = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "melt" / "peers"
-    kept = peers / f"{PACKAGE}-{SUITE}"
-    if not kept.is_dir():
-        peers.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=peers, ignore_cleanup_errors=True) as made:
-            part = Path(made) / "part"
-            part.mkdir()
-            try:
-                _fetch_header(part)
-            except subprocess.TimeoutExpired as error:
-                pytest.skip(f"slots NOT compared: {error}")
-            if not kept.is_dir():
-                part.rename(kept)
-    (header,) = kept.rglob("onnxruntime_c_api.h")
+    if shutil.which("cc") is None:
+        pytest.skip("slots are NOT compared: this machine has no cc")
+    (header,) = unpacked("libonnxruntime-dev", "slots are").rglob("onnxruntime_c_api.h")
     return header.parent
 
 

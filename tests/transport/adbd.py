@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import re
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +20,8 @@ from typing import TYPE_CHECKING
 import adbutils
 import psutil
 import pytest
+from debian import unpacked
 
-from melt.places import cache_dir
 from melt.transport.adb import AdbTransport, Server
 from melt.transport.adb_tcp import AdbTcpTransport
 
@@ -32,98 +30,17 @@ if TYPE_CHECKING:
 
     from melt.transport import Transport
 
-SUITE = "trixie"
-PACKAGE = "adbd"
 ADB = Path(adbutils.__file__).parent / "binaries" / "adb"
 _LIMIT_S = 20.0
-
-
-def _without(reason: str) -> None:
-    pytest.skip(f"adb is NOT tested: {reason}")
-
-
-def _sources() -> str:
-    """This machine's own Debian sources with the suite replaced."""
-    release = platform.freedesktop_os_release()
-    codename = release.get("VERSION_CODENAME", "")
-    if release.get("ID") != "debian" or not codename:
-        _without(f"the daemon comes from Debian's archive, and this is {release.get('ID')}")
-    stanzas: list[str] = []
-    for file in sorted(Path("/etc/apt/sources.list.d").glob("*.sources")):
-        for stanza in re.split(r"\n\s*\n", file.read_text()):
-            suites = re.search(r"(?m)^Suites:(.*)$", stanza)
-            if suites and codename in suites[1].split() and re.search(r"(?m)^Types:.*\bdeb\b", stanza):
-                stanzas.append(re.sub(r"(?m)^Suites:.*$", f"Suites: {SUITE}", stanza))
-    one_line = re.compile(rf"^deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+{re.escape(codename)}\s+main\b")
-    for file in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*.list"))]:
-        for line in file.read_text().splitlines() if file.is_file() else ():
-            if found := one_line.match(line):
-                signed = re.search(r"signed-by=(\S+)", found[1] or "")
-                key = f"Signed-By: {signed[1]}\n" if signed else ""
-                stanzas.append(f"Types: deb\nURIs: {found[2]}\nSuites: {SUITE}\nComponents: main\n{key}")
-    if not stanzas:
-        _without(f"the source list names no {codename} main to take the archive from")
-    return "\n\n".join(stanzas)
-
-
-def _unpack(into: Path) -> None:
-    """Fetches the daemon with all it needs, apt's whole state in a folder of this function's own."""
-    work = into / "apt"
-    for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
-        (work / folder).mkdir(parents=True)
-    (work / "status").touch()
-    (work / "own.sources").write_text(_sources())
-    settings = {
-        "Dir::Etc::sourcelist": work / "own.sources",
-        "Dir::Etc::sourceparts": "-",
-        "Dir::State": work / "state",
-        "Dir::State::lists": work / "state/lists",
-        "Dir::State::status": work / "status",
-        "Dir::Cache": work / "cache",
-        "APT::Sandbox::User": "",
-        "Acquire::Languages": "none",
-    }
-    (work / "apt.conf").write_text("".join(f'{key} "{value}";\n' for key, value in settings.items()))
-
-    def apt(*argv: str) -> str:
-        environment = {**os.environ, "APT_CONFIG": str(work / "apt.conf"), "LC_ALL": "C"}
-        command = ["apt-get", *argv]
-        done = subprocess.run(
-            command, cwd=work / "packages", env=environment, capture_output=True, text=True, timeout=180, check=False
-        )
-        if done.returncode:
-            _without(f"{' '.join(command)} said {done.stderr[-300:]}")
-        return done.stdout
-
-    apt("update")
-    names = re.findall(r"(?m)^Inst (\S+)", apt("-s", "install", "--no-install-recommends", PACKAGE))
-    apt("download", *names)
-    for package in (work / "packages").glob("*.deb"):
-        subprocess.run(["dpkg", "-x", package, into], check=True, timeout=60)
-    shutil.rmtree(work)
 
 
 def daemon_files() -> Path:
     """The folder that the daemon is unpacked in, fetched once; skips, saying why, where it cannot be had."""
     if platform.machine() != "x86_64":
-        _without(f"its path names are those of x86_64, and this is {platform.machine()}")
-    for program in ("apt-get", "dpkg", "cc"):
-        if shutil.which(program) is None:
-            _without(f"this machine has no {program}")
-    peers = cache_dir() / "peers"
-    kept = peers / f"{PACKAGE}-{SUITE}"
-    if not kept.is_dir():
-        peers.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=peers, ignore_cleanup_errors=True) as made:
-            part = Path(made) / "part"
-            part.mkdir()
-            try:
-                _unpack(part)
-            except subprocess.TimeoutExpired as error:
-                _without(str(error))
-            with contextlib.suppress(OSError):  # someone else was faster
-                part.rename(kept)
-    return kept
+        pytest.skip(f"adb is NOT tested: its path names are those of x86_64, and this is {platform.machine()}")
+    if shutil.which("cc") is None:
+        pytest.skip("adb is NOT tested: this machine has no cc")
+    return unpacked("adbd", "adb is", with_all_it_needs=True)
 
 
 def until(what: str, true: Callable[[], object], limit_s: float = _LIMIT_S) -> None:
