@@ -64,7 +64,8 @@ def test_a_killed_agent_costs_its_run_only_and_leaves_no_engine(workspace: Works
     assert "agent_killed" in said.stderr
     assert "Traceback" not in said.stderr
     first, second = [run.record for run in workspace.runs()]
-    assert (first.status, first.verdict, first.reasons[0].code) == ("failed", "invalid", "agent_killed")
+    assert (first.status, first.verdict) == ("failed", "invalid")
+    assert "agent_killed" in [reason.code for reason in first.reasons]
     assert second.usable
     assert "agent_killed" not in [reason.code for reason in second.reasons]
     assert len(workspace.runs()[0].events().inferences) > 50
@@ -81,7 +82,7 @@ def test_a_killed_engine_is_told_with_its_signal_and_keeps_its_data(workspace: W
     assert said.code == 1, said
     assert "SIGKILL" in said.stderr
     (run,) = workspace.runs()
-    assert run.record.reasons[0].code == "crashed"
+    assert "crashed" in [reason.code for reason in run.record.reasons]
     assert len(run.events().inferences) > 50
 
 
