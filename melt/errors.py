@@ -36,9 +36,10 @@ class UsageError(MeltError):
 
 
 class TransportError(MeltError):
-    """The link to the device failed: look at the cable; trying again may help."""
+    """The link to the device failed: look at the cable; trying again may help, unless it is not `transient`."""
 
     exit_code = 4
+    transient: ClassVar[bool] = True
 
 
 class TransportTimeout(TransportError):

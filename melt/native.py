@@ -22,7 +22,7 @@ from melt.errors import Unsupported, UsageError, nearest
 from melt.places import appearing, cache_folder, ondevice_sources
 
 MACHINES = ("x86_64", "aarch64")
-_OLDEST_GLIBC = "2.28"
+OLDEST_GLIBC = "2.28"
 _BUILD_LIMIT_S = 600
 
 
@@ -98,7 +98,7 @@ def build(name: str, machine: str, *, here: bool = False, say: Say | None = None
 def _compilers(program: Program, machine: str, *, here: bool) -> list[list[str]]:
     """Compilers to try, best first."""
     zig = [sys.executable, "-m", "ziglang", "cc"] if importlib.util.find_spec("ziglang") else None
-    libc = "musl" if program.static else f"gnu.{_OLDEST_GLIBC}"
+    libc = "musl" if program.static else f"gnu.{OLDEST_GLIBC}"
     with_zig = [[*zig, "-target", f"{machine}-linux-{libc}"]] if zig else []
     native = ["cc", "gcc", "clang"] if machine == host_machine() else [f"{machine}-linux-gnu-gcc"]
     system = [[found] for found in (shutil.which(c) for c in native) if found][:1]

@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 from melt.cli.console import err, out, plain, print_json, say
 from melt.cli.options import AsJson, LabFile
 from melt.cli.tables import print_table
+from melt.device import Moved
 from melt.errors import MeltError, UsageError
 from melt.files import load_lab, load_suite, parse_assignment
 from melt.lab import Plan, Progress, begin_session, carry_out_session, make_plan, resume_session
@@ -24,6 +25,7 @@ from melt.store import read_runs
 EXAMPLE = "Example: **melt run workloads/demo.yaml local --set protocol.runs=5**"
 LAST = "last"
 _SHOWN = 12
+_BAR = 20
 
 
 def run(
@@ -42,6 +44,9 @@ def run(
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE over what the files say.", metavar="KEY=VALUE")
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read again what was delivered to a device before it is used.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +67,7 @@ def run(
     try:
         with _Display() as display:
             outcome = carry_out_session(
-                session, plan, known, say=display.say, on_progress=display.tell, cancelled=cancelled
+                session, plan, known, say=display.say, on_progress=display.tell, cancelled=cancelled, verify=verify
             )
     except MeltError:
         session.discard_if_empty()
@@ -178,4 +183,15 @@ class _Display:
 def _line(progress: Progress) -> str:
     left = f"about {progress.left_s:.0f} s left" if progress.left_s else "nearly there"
     doing = "" if progress.step == "done" else f", {progress.step} {plain(progress.cell)}"
+    if progress.moved is not None:
+        doing += f" {_bar(progress.moved)}"
     return f"{plain(progress.device)}: {progress.done} of {progress.total} runs done{doing}, {left}"
+
+
+def _bar(moved: Moved) -> str:
+    """How far a delivery has come: a bar, the amount, the rate, and the time that is left at that rate."""
+    filled = round(_BAR * moved.done_bytes / moved.total_bytes) if moved.total_bytes else _BAR
+    bar = "━" * filled + "╌" * (_BAR - filled)
+    left = f", {moved.left_s:.0f} s" if moved.left_s is not None else ", stalled"
+    amount = f"{moved.done_bytes >> 20} of {moved.total_bytes >> 20} MiB"
+    return f"{bar} {amount}, {moved.rate_bytes_per_s / 2**20:.1f} MiB/s{left}"

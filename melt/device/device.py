@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Self
 
 from melt.device.blobs import Blobs, sha256_of
 from melt.device.connect import connect
+from melt.device.line import Line
+from melt.device.sending import transfer_limit_s
 from melt.errors import DeviceError, UsageError, nearest
 from melt.native import build
 from melt.places import cache_dir
@@ -55,7 +57,7 @@ class Device:
 
     @property
     def blobs(self) -> Blobs:
-        return Blobs(self.transport, f"{self.root}/blobs", self.name)
+        return Blobs(self.transport, self.agent, f"{self.root}/blobs", self.name)
 
     @property
     def lock(self) -> str:
@@ -84,6 +86,7 @@ class Device:
         return {c.source: c for c in map(_captured, done.stdout.decode("ascii").splitlines())}
 
     def close(self) -> None:
+        """Lets go of the link; the next question to the device makes it anew."""
         self.transport.close()
 
     def __enter__(self) -> Self:
@@ -99,7 +102,7 @@ def open_device(name: str, spec: LabDevice, profile: Profile, say: Say | None = 
     Raises TransportError when it cannot be reached, DeviceError when its work folder cannot be used.
     """
     readings = _readings(profile)
-    transport = connect(spec.address)
+    transport = Line(spec.address, connect)
     try:
         bare = Device(
             name=name,
@@ -121,12 +124,14 @@ def open_device(name: str, spec: LabDevice, profile: Profile, say: Say | None = 
 
 
 def _workdir(name: str, spec: LabDevice, transport: Transport) -> str:
-    """The lab's choice, else this computer's cache, else `.melt` in the account's home."""
+    """The lab's choice, else this computer's cache, else Android's folder for such, else `.melt` in the home folder."""
     if spec.workdir is not None:
         return spec.workdir.rstrip("/")
     if spec.address.startswith("local:"):
         return str(cache_dir() / "device")
-    done = transport.run(["sh", "-c", 'printf %s "$HOME"'], deadline=Deadline.after(COMMAND_S))
+    # on a phone HOME is a folder that nobody may write to, and only below this one may a program be executed
+    script = 'if [ -w /data/local/tmp ]; then printf %s /data/local/tmp; else printf %s "$HOME"; fi'
+    done = transport.run(["sh", "-c", script], deadline=Deadline.after(COMMAND_S))
     home = done.stdout.decode(errors="surrogateescape").rstrip("/")
     if not done.ok or not home.startswith("/"):
         raise DeviceError(f"{name}: the account has no home folder: name a 'workdir' in the lab file")
@@ -153,9 +158,10 @@ def _machine(name: str, transport: Transport) -> str:
 def _bring_agent(device: Device, say: Say | None) -> str:
     """The path of a working agent on the device, delivered when it is not there."""
     program = build("agent", device.machine, here=device.here, say=say)
-    path = f"{device.root}/blobs/{sha256_of(program)}"
+    digest = sha256_of(program)
+    path = f"{device.root}/blobs/{digest}"
     done = device.run([path, "version"])
-    if done.code == NOT_FOUND or not done.ok:
+    if brought := not done.ok:
         made = device.run(["mkdir", "-p", f"{device.root}/blobs", f"{device.root}/jobs"])
         if not made.ok:
             raise DeviceError(
@@ -163,8 +169,9 @@ def _bring_agent(device: Device, say: Say | None) -> str:
                 "'workdir' in the lab file",
                 code="read_only",
             )
-        device.transport.push(program, path, deadline=Deadline.after(60), executable=True)
-        done = device.run([path, "version"])
+        limit_s = transfer_limit_s(program.stat().st_size)
+        device.transport.push(program, path, deadline=Deadline.after(limit_s), executable=True)
+        done = device.run([path, "hash", f"{device.root}/blobs", digest])
     if done.code == NOT_EXECUTABLE:
         raise DeviceError(
             f"{device.name}: programs may not be executed in {device.root} (mounted noexec?); name another 'workdir' "
@@ -173,6 +180,8 @@ def _bring_agent(device: Device, say: Say | None) -> str:
         )
     if not done.ok:
         raise DeviceError(f"{device.name}: the agent does not run on this device: {done.complaint}")
+    if brought and digest not in done.stdout.decode(errors="replace").partition("sha256")[2]:
+        raise DeviceError(f"{device.name}: the agent arrived damaged: try again; if that recurs, its disk is bad")
     return path
 
 

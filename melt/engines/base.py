@@ -1,4 +1,4 @@
-"""The engine seam: three verbs. An engine never sees a device; it gets and gives plain data."""
+"""The engine seam: four verbs. An engine never sees a device; it gets and gives plain data."""
 
 from __future__ import annotations
 
@@ -92,6 +92,9 @@ class Engine(Protocol):
 
     def command(self, prepared: Prepared, place: Callable[[str], str], job_dir: str) -> Command:
         """The command line; `place` tells where the file of a role (or of the role `program`) is on the device."""
+
+    def trial(self, prepared: Prepared, place: Callable[[str], str]) -> Command:
+        """A command that ends at once, well only where the device has what program and libraries need of it."""
 
     def check(self, prepared: Prepared, output: Path) -> OutputCheck:
         """Compares what a run wrote with this computer's own result on the same input."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pydantic import Field, ValidationError
 
 from melt.engines.base import Command, InputShape, OutputCheck, Prepared, Request
+from melt.engines.wheels import onnxruntime_library
 from melt.errors import Unsupported, UsageError, nearest
 from melt.places import cache_dir, write_whole
 from melt.records import Strict
@@ -106,6 +107,9 @@ class OnnxRuntime:
         argv += ["--warmup-n", str(stop.warmup_n), "--warmup-s", str(stop.warmup_s)]
         argv += ["--min-n", str(stop.min_n), "--min-s", str(stop.min_s)]
         return Command(tuple(argv))
+
+    def trial(self, prepared: Prepared, place: Callable[[str], str]) -> Command:
+        return Command((place("program"), "--try", prepared.request.library or place("library")))
 
     def check(self, prepared: Prepared, output: Path) -> OutputCheck:
         if not output.exists():
@@ -246,10 +250,7 @@ def _stored(array: Array) -> Path:
 
 def _library(request: Request) -> Path:
     if request.machine != platform.machine():
-        raise Unsupported(
-            f"melt has no ONNX Runtime library for {request.machine} yet: name one that is on the device in its "
-            "profile, engines.onnxruntime.library",
-        )
+        return onnxruntime_library(request.machine)
     folder = Path(_runtime().__file__).parent / "capi"
     found = sorted(folder.glob("libonnxruntime.so*"))
     if not found:

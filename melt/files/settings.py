@@ -95,6 +95,8 @@ class Limits(Group):
     wall_s: Positive | None = None
     zone_max_c: Celsius | None = None
     memory_bytes: Annotated[Whole, Field(gt=0, lt=2**63)] | None = None
+    link_s: Seconds | None = None
+    """How long a lost link may take to come back."""
 
 
 class Energy(Group):
@@ -155,6 +157,7 @@ DEFAULTS: Mapping[str, Any] = {
     "protocol.order": "blocks",
     "protocol.seed": 1,
     "limits.wall_s": 900.0,
+    "limits.link_s": 180.0,
     "limits.zone_max_c": None,
     "limits.memory_bytes": None,
     "energy.idle": "per_block",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from melt.device.blobs import list_folder
+from melt.device.blobs import hash_files, list_folder
+from melt.device.sending import transfer_limit_s
 from melt.errors import DeviceError, Interrupted, ParseError, TransportError, TransportTimeout
 from melt.records import Strict
 from melt.transport import Deadline
@@ -25,7 +27,6 @@ _MAX_FILE_BYTES = 2 << 30
 _POLL_S = 0.5
 _SILENT_S = 15.0
 """The watcher on the device says something every 2 s: this long without a word is a lost link."""
-_SLOWEST_BYTES_PER_S = 1 << 20
 _LEFT_ON_DEVICE = frozenset({"alive", "status.new", "undo.new"})
 
 
@@ -96,8 +97,8 @@ def watch(
     """Waits until the job has ended, and tells its last status.
 
     The agent ends the job by itself at its wall limit; `limit_s` is how long this waits before it gives up on hearing
-    of that. Raises TransportTimeout then, TransportError when the link is lost meanwhile, Interrupted once `cancelled`
-    says so; the job goes on in every case.
+    of that. Raises DeviceError then, and when the device no longer knows the job (code `missing`); TransportError when
+    the link is lost meanwhile, Interrupted once `cancelled` says so: then the job goes on.
     """
     end = Deadline.after(limit_s)
     process = device.transport.start([device.agent, "watch", device.job_dir(run_id)])
@@ -106,17 +107,24 @@ def watch(
         while True:
             if cancelled():
                 raise Interrupted(f"{device.name}: interrupted while run {run_id} was under way")
-            end.check(f"{device.name}: job {run_id}")
+            if not end.left_s:
+                raise DeviceError(
+                    f"{device.name}: run {run_id} has not ended within {limit_s:.0f} s, its limit being less: look at "
+                    "the device, then --resume"
+                )
             try:
                 chunk = process.read(Deadline.after(_POLL_S))
             except TransportTimeout:
                 if time.monotonic() - heard > _SILENT_S:
-                    raise TransportTimeout(
-                        f"{device.name}: the link is silent for {_SILENT_S:.0f} s: check it"
-                    ) from None
+                    raise TransportError(f"{device.name}: the link is silent for {_SILENT_S:.0f} s: check it") from None
                 continue
             if not chunk:
-                raise TransportError(f"{device.name}: the link was lost while job {run_id} was under way")
+                done = process.wait(Deadline.after(_SILENT_S))
+                raise DeviceError(
+                    f"{device.name}: the device no longer knows run {run_id} ({done.complaint}): go on with --resume, "
+                    "which repeats it",
+                    code="missing",
+                )
             heard = time.monotonic()
             *lines, rest = (rest + chunk).split(b"\n")
             for line in filter(bytes.strip, lines):
@@ -129,18 +137,25 @@ def watch(
 
 
 def collect(device: Device, run_id: str, folder: Path) -> None:
-    """Brings every file of an ended job into `folder`, complete or not at all. Raises DeviceError."""
+    """Brings every file of an ended job into `folder`, each found to be what the device has.
+
+    Raises TransportError, DeviceError; what is in the folder by then is brought again by the next try.
+    """
     source = device.job_dir(run_id)
-    listing = list_folder(device.transport, device.agent, source, Deadline.after(30))
-    for name, size in listing.sizes.items():
-        if name in _LEFT_ON_DEVICE:
-            continue
+    listing = list_folder(device.transport, device.agent, source)
+    names = sorted(listing.files.keys() - _LEFT_ON_DEVICE)
+    for name in names:
         if "/" in name or name.startswith(".") or not name.isprintable():
             raise DeviceError(f"{device.name}: job {run_id} holds a file with an odd name, {name!r}: look at {source}")
-        deadline = Deadline.after(30 + size / _SLOWEST_BYTES_PER_S)
+        deadline = Deadline.after(transfer_limit_s(listing.files[name].size_bytes))
         device.transport.pull(f"{source}/{name}", folder / name, deadline=deadline, limit_bytes=_MAX_FILE_BYTES)
-        if (folder / name).stat().st_size != size:
-            raise DeviceError(f"{device.name}: {name} of job {run_id} did not arrive whole: call again")
+    there = hash_files(device.transport, device.agent, source, names)
+    for name in names:
+        if there.get(name) != _sha256(folder / name):
+            raise DeviceError(
+                f"{device.name}: {name} of run {run_id} did not arrive as it is on the device: nothing was removed "
+                "there; go on with --resume"
+            )
 
 
 def stop(device: Device, run_id: str, limit_s: float = 10.0) -> None:
@@ -158,6 +173,11 @@ def forget(device: Device, run_id: str) -> None:
         return
     with contextlib.suppress(TransportError):
         device.run(["rm", "-rf", folder])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _parse_status(line: bytes) -> JobStatus:

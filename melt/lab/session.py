@@ -85,10 +85,12 @@ def carry_out_session(
     say: Callable[[str], None],
     on_progress: Callable[[Progress], None],
     cancelled: threading.Event,
+    verify: bool = False,
 ) -> Outcome:
     """Does what the session has still to do: all devices at the same time, one run at a time on each.
 
-    A device that cannot be reached, or refuses, is told and left out; the others go on. Raises UsageError, before the
+    A device that cannot be reached, or refuses, is told and left out; the others go on. With `verify`, what lies on a
+    device already is read again before it is used. Raises UsageError, before the
     first run, for what a person can correct.
     """
     with session.alone():
@@ -96,7 +98,7 @@ def carry_out_session(
         busy = {slot.device for slot in session.todo()} | {pending.slot.device for pending in session.pending()}
         machines = Machines()
         workers = [
-            Worker(session, plan, lab, name, say, on_progress, cancelled, machines)
+            Worker(session, plan, lab, name, say, on_progress, cancelled, machines, verify=verify)
             for name in plan.devices
             if name in busy
         ]

@@ -17,11 +17,11 @@ from melt.run import Context, carry_out, finish, model_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from melt.device import Device
+    from melt.device import Device, Moved
     from melt.engines import Engine, Prepared
     from melt.files import Lab
     from melt.lab.plan import Cell, Plan
-    from melt.store import Pending, Session, Slot
+    from melt.store import Pending, Session, Slot, StoredRun
 
 _OVERHEAD_S = 1.5
 """What a run is expected to take beside its own windows, until there is one to go by."""
@@ -37,6 +37,8 @@ class Progress:
     done: int
     total: int
     left_s: float
+    moved: Moved | None = None
+    """How far a delivery has come, while there is one."""
 
 
 class Machines:
@@ -68,6 +70,8 @@ class Worker:
         on_progress: Callable[[Progress], None],
         cancelled: threading.Event,
         machines: Machines,
+        *,
+        verify: bool = False,
     ) -> None:
         self.name = name
         self._session = session
@@ -83,6 +87,9 @@ class Worker:
         self._device: Device | None = None
         self._engines: dict[str, Engine] = {}
         self._prepared: dict[str, Prepared | Unsupported] = {}
+        self._tried: set[tuple[str, ...]] = set()
+        self._to_verify = set(self._cells) if verify else set()
+        self._failed: set[str] = set()
 
     @property
     def ready(self) -> bool:
@@ -122,9 +129,18 @@ class Worker:
             rest = todo[position:]
             with self._machines.alone(self._boot_id):
                 began = time.monotonic()
-                carry_out(self._context(slot, rest), slot, self._idle_s(slot))
+                stored = carry_out(self._context(slot, rest), slot, self._idle_s(slot))
+            self._look_again_after(stored)
             self._extra_s.append(max(0.0, time.monotonic() - began - self._expected_s(slot)))
             self._tell(slot, "done", rest[1:])
+
+    def _look_again_after(self, stored: StoredRun) -> None:
+        """After a first failure of a cell, what lies on the device is read again before its next run."""
+        cell, failed = stored.record.cell, stored.record.status == "failed"
+        self._to_verify.discard(cell)
+        if failed and cell not in self._failed:
+            self._failed.add(cell)
+            self._to_verify.add(cell)
 
     def _adopt(self, pending: Pending) -> None:
         """Finishes a run whose job was given to the device before this melt was started."""
@@ -184,7 +200,10 @@ class Worker:
             cell=cell.record,
             say=self._say,
             on_step=lambda step: self._tell(slot, step, rest),
+            on_moved=lambda moved: self._tell(slot, "deliver", rest, moved),
             cancelled=self._cancelled.is_set,
+            verify=slot.cell in self._to_verify,
+            tried=self._tried,
         )
 
     def _prepare(self, engine: Engine, device: Device, cell: Cell) -> Prepared | Unsupported:
@@ -225,8 +244,8 @@ class Worker:
         cell = self._cells[slot.cell]
         return float(cell.setting("protocol.warmup_s") + cell.setting("protocol.min_s")) + self._idle_s(slot)
 
-    def _tell(self, slot: Slot, step: str, rest: list[Slot]) -> None:
+    def _tell(self, slot: Slot, step: str, rest: list[Slot], moved: Moved | None = None) -> None:
         extra_s = sum(self._extra_s) / len(self._extra_s) if self._extra_s else _OVERHEAD_S
         left_s = sum(self._expected_s(s) + extra_s for s in rest)
         total = len(self._planned)
-        self._on_progress(Progress(self.name, slot.cell, step, total - len(rest), total, left_s))
+        self._on_progress(Progress(self.name, slot.cell, step, total - len(rest), total, left_s, moved))

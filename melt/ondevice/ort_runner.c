@@ -6,6 +6,8 @@
  *              [--input NAME DTYPE DIMS FILE]...        DIMS like 1x3x224x224, "-" for a scalar; FILE raw bytes
  *              [--warmup-n N] [--warmup-s S] [--min-n N] [--min-s S] [--max-n N]
  *
+ *   ort_runner --try LIB    whether the library can be opened here, with all that it needs in turn
+ *
  * Libc only; the runtime is opened when started, so one program serves every version of it.
  * Exit code 0: done. 2: wrong arguments. 3: failed, the last event says why.
  */
@@ -580,10 +582,19 @@ static void put_outputs(const struct bound *bound, const char *path) {
   ev_end();
 }
 
+static int try_library(const char *path) {
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  const char *missing = library == NULL ? dlerror() : dlsym(library, "OrtGetApiBase") == NULL ? "it is not ONNX Runtime" : NULL;
+  if (missing == NULL) return 0;
+  fprintf(stderr, "%s\n", missing);
+  return 3;
+}
+
 int main(int argc, char **argv) {
   static struct plan plan;
   static struct bound bound;
   const char *version;
+  if (argc == 3 && strcmp(argv[1], "--try") == 0) return try_library(argv[2]);
   read_arguments(&plan, argc, argv);
   if (!ev_open(plan.events)) usage("cannot open '%s' for the events: %s", plan.events, strerror(errno));
   read_inputs(&plan);

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from melt.device import Device
+    from melt.device import Device, Moved
     from melt.engines import Engine, Prepared
     from melt.errors import Unsupported
     from melt.store import CellRecord, Session
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """All that the runs of one cell share. `say` is told what a person should know, `on_step` what is going on."""
+    """All that the runs of one cell share.
+
+    `say` is told what a person should know, `on_step` what is going on, `on_moved` how far a delivery has come.
+    """
 
     session: Session
     device: Device
@@ -26,7 +29,12 @@ class Context:
     cell: CellRecord
     say: Callable[[str], None] = lambda _: None
     on_step: Callable[[str], None] = lambda _: None
+    on_moved: Callable[[Moved], None] = lambda _: None
     cancelled: Callable[[], bool] = lambda: False
+    verify: bool = False
+    """Whether what lies on the device is read again before it is used."""
+    tried: set[tuple[str, ...]] = field(default_factory=set)
+    """The engine's trials that have gone well on this device."""
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -10,21 +10,23 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from melt.errors import DeviceError, Interrupted, TransportError, Unsupported
+from melt.errors import DeviceError, Interrupted, TransportError, TransportTimeout, Unsupported
 from melt.job import JobPlan, JobStatus, collect, forget, start, stop, watch
-from melt.native import build
+from melt.native import OLDEST_GLIBC, build
 from melt.records import Reason, ReasonCode
 from melt.run import record
+from melt.run.patience import Patience
 from melt.run.precheck import NotReady, wait_until_ready, zones
 from melt.store import Pending, new_run_id, utc_stamp
 from melt.transport import Deadline
+from melt.transport.base import NOT_EXECUTABLE, NOT_FOUND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from melt.device import Device
-    from melt.engines import Prepared
+    from melt.device import Device, Moved
+    from melt.engines import Command, Prepared
     from melt.records import RunRecord
     from melt.run.context import Context
     from melt.store import Slot, StoredRun
@@ -33,6 +35,8 @@ _LONGEST = 300
 """Characters of a reason or of an engine's words in a sentence; the record has them whole."""
 _AFTER_WALL_S = 30.0
 """How long after its wall limit a job may take to say that it has ended."""
+_CANNOT_START = {1, 3, NOT_EXECUTABLE, NOT_FOUND}
+"""What a trial ends with when the loader has said what is missing: its own 1, the runner's 3, no loader at all."""
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _GOVERNORS = "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"
 
@@ -62,6 +66,8 @@ def carry_out(context: Context, slot: Slot, idle_s: float) -> StoredRun:
     """
     steps = _Steps(context.on_step)
     device = context.device
+    patience = Patience(device, context.say, context.cancelled)
+    link_s = context.settings["limits.link_s"]
     pending = Pending(
         run_id=new_run_id(),
         slot=slot,
@@ -75,18 +81,21 @@ def carry_out(context: Context, slot: Slot, idle_s: float) -> StoredRun:
         return _skip(context, pending, ReasonCode.REFUSED, str(context.prepared))
     try:
         with steps("precheck"):
-            caveats = wait_until_ready(context.device, context.settings, context.say, context.cancelled)
+            caveats = patience(
+                lambda: wait_until_ready(device, context.settings, context.say, context.cancelled), link_s
+            )
         with steps("deliver"):
-            plan = _plan(context, context.prepared, pending.run_id, idle_s)
+            prepared = context.prepared
+            plan = patience(lambda: _plan(context, prepared, pending.run_id, idle_s), link_s)
         pending = pending.model_copy(update={"caveats": caveats, "host": steps.took_s})
         context.session.intend(pending)
         with steps("start"):
-            _start_when_free(context, plan)
+            patience(lambda: _start_when_free(context, plan), link_s)
     except NotReady as not_ready:
         return _skip(context, pending, ReasonCode.PRECHECK, not_ready.why)
     except DeviceError as error:
         return _skip(context, pending, ReasonCode.LOCKED if error.code == "locked" else ReasonCode.REFUSED, str(error))
-    pending = pending.model_copy(update={"host": steps.took_s})
+    pending = pending.model_copy(update={"host": {**steps.took_s, **patience.told()}})
     context.session.intend(pending)
     return finish(context, pending)
 
@@ -94,29 +103,38 @@ def carry_out(context: Context, slot: Slot, idle_s: float) -> StoredRun:
 def finish(context: Context, pending: Pending) -> StoredRun:
     """Watches a job that was started, collects it, stores the run, and only then lets the device forget it.
 
-    Raises TransportError when the link is lost: the job goes on and can be finished later. On Interrupted the job is
+    Raises TransportError when the link stays lost: the job goes on and can be finished later. On Interrupted the job is
     ended, the device's state put back, and nothing of it kept.
     """
     device, steps = context.device, _Steps(context.on_step)
+    patience = Patience(device, context.say, context.cancelled)
+    link_s = context.settings["limits.link_s"]
     limit_s = pending.idle_s + context.settings["limits.wall_s"] + _AFTER_WALL_S
     try:
         with steps("watch"):
-            last = watch(device, pending.run_id, limit_s, cancelled=context.cancelled)
+            # the job needs no link: one that is back before its end has cost nothing
+            last = patience(
+                lambda: watch(device, pending.run_id, limit_s, cancelled=context.cancelled), limit_s + link_s
+            )
     except Interrupted:
         give_up(context, pending)
         raise
-    undone = last.undone or (last.state == "dead" and _put_back(context))
-    rebooted = _rebooted(context, last)
+    except DeviceError as error:
+        if error.code == "missing":
+            context.session.settle(pending.run_id)
+        raise
+    undone = last.undone or (last.state == "dead" and patience(lambda: _put_back(context), link_s))
+    rebooted = patience(lambda: _rebooted(context, last), link_s)
     with context.session.writing(pending.run_id) as folder:
         with steps("collect"):
-            collect(device, pending.run_id, folder)
+            patience(lambda: collect(device, pending.run_id, folder), link_s)
         context.on_step("analyse")
-        told = pending.model_copy(update={"host": {**pending.host, **steps.took_s}})
+        told = pending.model_copy(update={"host": {**pending.host, **steps.took_s, **patience.told(pending.host)}})
         made = record.from_folder(context, told, folder, rebooted=rebooted, undone=undone)
         context.on_step("store")
         stored = context.session.publish(folder, made)
     context.on_step("forget")
-    forget(device, pending.run_id)
+    patience(lambda: forget(device, pending.run_id), link_s)
     context.session.settle(pending.run_id)
     _complain(context, stored)
     return stored
@@ -134,7 +152,15 @@ def _plan(context: Context, prepared: Prepared, run_id: str, idle_s: float) -> J
     """Delivers what the device lacks, and says what it is to do."""
     device, settings = context.device, context.settings
     program = build(prepared.program, device.machine, here=device.here, say=context.say)
-    places = device.blobs.deliver({**prepared.files, "program": program}, device.agent)
+    files = {**prepared.files, "program": program}
+
+    def on_moved(moved: Moved) -> None:
+        if context.cancelled():
+            raise Interrupted(f"{device.name}: interrupted while files were delivered to it")
+        context.on_moved(moved)
+
+    places = device.blobs.deliver(files, say=context.say, on_moved=on_moved, verify=context.verify)
+    _try(context, context.engine.trial(prepared, places.__getitem__))
     command = context.engine.command(prepared, places.__getitem__, device.job_dir(run_id))
     limit_c = settings["limits.zone_max_c"]
     ceilings = {
@@ -155,6 +181,23 @@ def _plan(context: Context, prepared: Prepared, run_id: str, idle_s: float) -> J
         settings=_pins(device),
         memory_max_bytes=settings["limits.memory_bytes"],
     )
+
+
+def _try(context: Context, trial: Command) -> None:
+    """Refuses, before the start, a device that lacks what the engine needs of it. Raises DeviceError."""
+    if trial.argv in context.tried:
+        return
+    try:
+        done = context.device.run(trial.argv)
+    except TransportTimeout:
+        return  # one that hangs is the run's to tell, with its time limit and its raw data
+    if done.code in _CANNOT_START:
+        raise DeviceError(
+            f"{context.device.name}: {context.engine.name} cannot start there: {done.complaint}: the device needs "
+            f"glibc {OLDEST_GLIBC} or later and libstdc++6, or a library of its own in the profile, "
+            f"engines.{context.engine.name}.library"
+        )
+    context.tried.add(trial.argv)
 
 
 def _pins(device: Device) -> list[tuple[str, str]]:

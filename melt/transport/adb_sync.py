@@ -21,11 +21,13 @@ from melt.places import appearing
 from melt.transport import shell_v2
 from melt.transport.adb_link import Watched
 from melt.transport.base import Deadline
+from melt.transport.source import opened
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from melt.transport.adb_link import Bytes, Link
+    from melt.transport.source import Part, Source
 
 _HEAD = struct.Struct("<4sI")
 _STAT = struct.Struct("<4sIQQIIIIQqqq")
@@ -53,14 +55,10 @@ class _Stat:
     size_bytes: int
 
 
-def push(link: Link, source: Path, target: str, *, deadline: Deadline, executable: bool) -> None:
+def push(link: Link, source: Path | Part, target: str, *, deadline: Deadline, executable: bool) -> None:
     """Makes `target` on the device a copy of `source`; see Transport.push."""
     what = f"copying {source.name} to {target} on {link.name}"
-    try:
-        data = source.open("rb", buffering=0)
-    except OSError as error:
-        raise UsageError(f"{source} cannot be read: {error.strerror}") from error
-    with data:
+    with opened(source) as data:
         deadline.check(what)
         folder = posixpath.dirname(target) or "."
         temporary = posixpath.join(folder, f".melt-{secrets.token_hex(8)}.part")
@@ -137,7 +135,7 @@ class _Sync:
             found.append(_Stat(error, mode, size))
         return found
 
-    def send(self, data: BinaryIO, path: str, mode: int) -> str | None:
+    def send(self, data: Source, path: str, mode: int) -> str | None:
         """Writes a file on the device; the device's reason if it refuses."""
         request = f"{path},{stat.S_IFREG | mode}".encode("utf-8", "surrogateescape")
         self._write(_request(b"SEND", request))
@@ -242,7 +240,7 @@ class _Sync:
 class _Pieces:
     """A file cut into data pieces, each behind its head, read straight to where it is sent from."""
 
-    def __init__(self, data: BinaryIO) -> None:
+    def __init__(self, data: Source) -> None:
         step = _HEAD.size + _DATA_LIMIT
         self._data = data
         self._block = memoryview(bytearray(step * _DATAS))
@@ -251,7 +249,7 @@ class _Pieces:
 
     def next(self) -> memoryview:
         """The next pieces, empty at the end; the one before is gone then."""
-        left = os.readv(self._data.fileno(), self._slots)
+        left = self._data.fill(self._slots)
         end = 0
         for at in self._heads:
             length = min(left, _DATA_LIMIT)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from melt.transport.source import Part
+
 NOT_FOUND = 127
 """Exit code of a program that is not there, on every transport."""
 NOT_EXECUTABLE = 126
@@ -93,10 +95,10 @@ class Transport(Protocol):
     def start(self, argv: Sequence[str]) -> Process:
         """Begins a command whose output is read while it runs."""
 
-    def push(self, source: Path, target: str, *, deadline: Deadline, executable: bool = False) -> None:
+    def push(self, source: Path | Part, target: str, *, deadline: Deadline, executable: bool = False) -> None:
         """Makes `target` on the device a copy of `source`, whole or not at all.
 
-        Raises DeviceError when it cannot be written.
+        Raises UsageError when `source` cannot be read, DeviceError when `target` cannot be written.
         """
 
     def pull(self, source: str, target: Path, *, deadline: Deadline, limit_bytes: int) -> None:

@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import psutil
 
-from melt.errors import DeviceError, TransportTimeout, UsageError
+from melt.errors import DeviceError, TransportTimeout
 from melt.places import appearing
 from melt.transport.base import NOT_EXECUTABLE, NOT_FOUND, Completed, Deadline, shown
+from melt.transport.source import opened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from melt.transport.base import Process
+    from melt.transport.source import Part
 
 _CHUNK = 1 << 20
 _GRACE_S = 5.0
@@ -57,16 +59,16 @@ class LocalTransport:
         except OSError as error:
             return NotStarted(_not_started(argv, error))
 
-    def push(self, source: Path, target: str, *, deadline: Deadline, executable: bool = False) -> None:
+    def push(self, source: Path | Part, target: str, *, deadline: Deadline, executable: bool = False) -> None:
         place = Path(target)
+        what = f"copying {source.name} to {target}"
+        buffer = memoryview(bytearray(_CHUNK))
         try:
-            data = source.open("rb")
-        except OSError as error:
-            raise UsageError(f"{source} cannot be read: {error.strerror}") from error
-        try:
-            with data, appearing(place) as temporary:
+            with opened(source) as data, appearing(place) as temporary:
                 with temporary.open("wb") as out:
-                    _copy(data, out, deadline, f"copying {source.name} to {target}")
+                    while got := data.fill([buffer]):
+                        deadline.check(what)
+                        out.write(buffer[:got])
                 temporary.chmod(0o755 if executable else 0o644)
         except OSError as error:
             raise _write_error(error, target) from error
@@ -213,12 +215,12 @@ def _open_file(source: str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _copy(data: BinaryIO, out: BinaryIO, deadline: Deadline, what: str, limit_bytes: int | None = None) -> None:
+def _copy(data: BinaryIO, out: BinaryIO, deadline: Deadline, what: str, limit_bytes: int) -> None:
     done = 0
     while chunk := data.read(_CHUNK):
         deadline.check(what)
         done += len(chunk)
-        if limit_bytes is not None and done > limit_bytes:
+        if done > limit_bytes:
             raise DeviceError(f"{what}: it grew beyond {limit_bytes} bytes")
         out.write(chunk)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from melt.transport.adb_link import Link
     from melt.transport.base import Completed, Deadline, Process
+    from melt.transport.source import Part
 
 
 class OverAdb:
@@ -27,7 +28,7 @@ class OverAdb:
     def start(self, argv: Sequence[str]) -> Process:
         return shell_v2.Command(self._link, argv)
 
-    def push(self, source: Path, target: str, *, deadline: Deadline, executable: bool = False) -> None:
+    def push(self, source: Path | Part, target: str, *, deadline: Deadline, executable: bool = False) -> None:
         adb_sync.push(self._link, source, target, deadline=deadline, executable=executable)
 
     def pull(self, source: str, target: Path, *, deadline: Deadline, limit_bytes: int) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from melt.transport.base import Completed, Deadline, Process
+    from melt.transport.source import Part
 
 __all__ = ["SshTransport", "fingerprint", "trust"]
 
@@ -53,7 +54,7 @@ class SshTransport:
             return NotStarted(never)
         return SshProcess(self._link, argv)
 
-    def push(self, source: Path, target: str, *, deadline: Deadline, executable: bool = False) -> None:
+    def push(self, source: Path | Part, target: str, *, deadline: Deadline, executable: bool = False) -> None:
         push(self._link, source, target, deadline=deadline, executable=executable)
 
     def pull(self, source: str, target: Path, *, deadline: Deadline, limit_bytes: int) -> None:

@@ -10,14 +10,16 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING
 
-from melt.errors import DeviceError, TransportError, TransportTimeout, UsageError
+from melt.errors import DeviceError, TransportError, TransportTimeout
 from melt.places import appearing
 from melt.transport.base import Completed, Deadline
+from melt.transport.source import opened
 from melt.transport.ssh_command import GRACE_S, Command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from melt.transport.source import Part
     from melt.transport.ssh_link import Link
 
 STALL_S = 15.0
@@ -41,27 +43,21 @@ _PULL = (
 )
 
 
-def push(link: Link, source: Path, target: str, *, deadline: Deadline, executable: bool) -> None:
+def push(link: Link, source: Path | Part, target: str, *, deadline: Deadline, executable: bool) -> None:
     """Makes `target` on the device a copy of `source`. Raises UsageError, DeviceError, TransportError."""
     place = _plain(target)
     folder, slash, _ = place.rpartition("/")
     meanwhile = f"{folder}{slash}.melt-{secrets.token_hex(6)}.part"
     what = f"copying {source.name} to {target} on {link.name}"
-    try:
-        data = source.open("rb")
-    except OSError as error:
-        raise UsageError(f"{source} cannot be read: {error.strerror}") from error
-    with data:
+    buffer = memoryview(bytearray(_BLOCK))
+    with opened(source) as data:
         deadline.check(what)
-        size = source.stat().st_size
         mode = "755" if executable else "644"
-        argv = ["sh", "-c", _PUSH, "sh", place, meanwhile, str(size), mode]
+        argv = ["sh", "-c", _PUSH, "sh", place, meanwhile, str(data.size_bytes), mode]
         command = Command(link, argv, deadline, has_stdin=True)
         try:
-            left = size
-            while left and (block := data.read(min(_BLOCK, left))):
-                left -= len(block)
-                if not _send(command, block, deadline, what):
+            while got := data.fill([buffer]):
+                if not _send(command, buffer[:got], deadline, what):
                     break  # the script has given up: its last words say why
             command.send_end()
             try:
@@ -75,8 +71,7 @@ def push(link: Link, source: Path, target: str, *, deadline: Deadline, executabl
         raise _write_error(done, target, link.name)
 
 
-def _send(command: Command, block: bytes, deadline: Deadline, what: str) -> bool:
-    view = memoryview(block)
+def _send(command: Command, view: memoryview, deadline: Deadline, what: str) -> bool:
     while view:
         limit_s = min(STALL_S, deadline.left_s)
         if not limit_s:

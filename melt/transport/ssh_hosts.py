@@ -23,6 +23,8 @@ _MAX_BYTES = 16 << 20
 class HostRefused(TransportError):
     """Nobody has vouched for this server's key: trying again does not help, a person has to decide."""
 
+    transient = False
+
 
 class HostUnknown(HostRefused):
     """No known-hosts file names the server."""

@@ -29,6 +29,8 @@ _MAX_JUMPS = 8
 class LoginRefused(TransportError):
     """The device answers and does not let us in: trying again does not help."""
 
+    transient = False
+
 
 def sign_in(address: str, own: Own) -> Link:
     """A connection on which commands can be run.

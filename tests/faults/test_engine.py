@@ -106,8 +106,11 @@ def test_a_library_that_is_none_is_told(workspace: Workspace, tmp_path: Path) ->
     (tmp_path / "no.so").write_text("not a library")
     workspace.profile(engines={"onnxruntime": {"library": str(tmp_path / "no.so")}})
     said = workspace.run()
-    failed(workspace, said, "refused")
+    assert said.code == 1, said
     assert "no.so" in said.stderr
+    records = [run.record for run in workspace.runs()]
+    assert [(record.status, record.reasons[0].code) for record in records] == [("skipped", "refused")] * 2
+    assert workspace.jobs() == []
 
 
 def test_a_provider_that_the_library_lacks_is_told(workspace: Workspace) -> None:

@@ -41,7 +41,7 @@ SETTINGS: dict[str, Any] = {
         "seed": 7,
     },
     "precheck": {"zone_max_c": 40, "slope_max_c_per_min": 0.5, "max_wait_s": 60},
-    "limits": {"wall_s": 900, "zone_max_c": 85, "memory_bytes": 1 << 30},
+    "limits": {"wall_s": 900, "zone_max_c": 85, "memory_bytes": 1 << 30, "link_s": 5},
     "energy": {"idle": "never"},
     "cpus": "0,2-3",
 }

@@ -1,4 +1,4 @@
-"""Following a job, and asking the device for its files."""
+"""Following a job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from agent_jobs import LIMIT_S, SLEEPS, WAITS, fill_up, until
+from agent_jobs import LIMIT_S, SLEEPS, WAITS, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,33 +181,3 @@ def test_a_probe_without_a_sensible_limit_or_a_path_is_refused(agent: Path, argv
 
 
 # -------------------------------------------------------------------------------------------------- list
-
-
-def listed(agent: Path, folder: Path) -> list[dict[str, Any]]:
-    done = subprocess.run([agent, "list", folder], capture_output=True, timeout=LIMIT_S, check=True)
-    return [json.loads(line) for line in done.stdout.decode("ascii").splitlines()]
-
-
-def test_a_folder_is_listed_with_sizes_and_times_and_files_only(agent: Path, tmp_path: Path) -> None:
-    sizes = {"plain": 5, "empty": 0, "two words": 1, 'odd"\n\\ü漢': 2, "é" * 127: 3}
-    for name, size in sizes.items():
-        (tmp_path / name).write_bytes(bytes(size))
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "plain")
-    os.utime(tmp_path / "plain", ns=(0, 1_234_567_890_123_456_789))
-    space, *files = listed(agent, tmp_path)
-    assert space["free_bytes"] > 0
-    assert {file["name"].encode("latin-1").decode(): file["bytes"] for file in files} == sizes
-    assert next(file["mtime_ns"] for file in files if file["name"] == "plain") == 1_234_567_890_123_456_789
-
-
-def test_a_full_disk_is_listed_as_such(agent: Path, tiny_disk: Path) -> None:
-    assert 0 < listed(agent, tiny_disk)[0]["free_bytes"] <= 1 << 20
-    fill_up(tiny_disk)
-    assert listed(agent, tiny_disk)[0] == {"free_bytes": 0}
-
-
-def test_a_folder_that_is_not_there_is_named(agent: Path, tmp_path: Path) -> None:
-    done = subprocess.run([agent, "list", tmp_path / "absent"], capture_output=True, timeout=LIMIT_S, check=False)
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr == f"{tmp_path}/absent: No such file or directory\n".encode()

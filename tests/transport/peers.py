@@ -6,13 +6,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from melt.device.line import Line
 from melt.transport import Completed, Deadline, LocalTransport, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-TRANSPORTS: dict[str, Callable[[], Transport]] = {"local": LocalTransport}
+TRANSPORTS: dict[str, Callable[[], Transport]] = {
+    "local": LocalTransport,
+    "line": lambda: Line("local:", lambda _: LocalTransport()),
+}
 
 LIMIT_S = 30.0
 """Far longer than anything here takes: only a promise that is not kept runs into it."""

@@ -1,11 +1,13 @@
 /* melt's agent: carries out one job on the device by itself. The parts, each with one thing to do:
  *
- *   main.c      the verbs: start, watch, stop, probe, undo, version
+ *   main.c      the verbs: start, watch, stop, undo, probe, list, take, hash, version
  *   plan.c      the job's `plan` file, one instruction a line
  *   job.c       the job from lock to status: idle window, engine, limits, end
  *   sampler.c   sensors at absolute deadlines into trace.csv
  *   state.c     values set on the device and put back (the undo journal)
  *   probe.c     reads files once, each with a time limit
+ *   blobs.c     files under the name of their hash: brought in parts, hashed, listed
+ *   sha256.c    that hash
  *   text.c      escaping, JSON lines, files written whole
  *
  * Nothing is allocated without a bound, no shell is started, and every clock is CLOCK_MONOTONIC.
@@ -27,8 +29,8 @@
 
 enum { MAX_SENSORS = 256, MAX_WORDS = 512, MAX_SETS = 128, MAX_RAW = 16384, NAME_LEN = 65, MAX_VALUE = 4096 };
 
-/* Exit codes of `start`, told apart by the host. */
-enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_LOCKED = 75 };
+/* Exit codes, told apart by the host. */
+enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_LOCKED = 75, EXIT_CORRUPT = 76 };
 
 typedef struct {
     char name[NAME_LEN];
@@ -98,7 +100,22 @@ int state_restore_leftovers(const char *jobs_dir, const char *except_job);
 
 /* probe.c */
 int probe(int argc, char **argv);
-int list_folder(const char *path);
+
+/* sha256.c */
+typedef struct {
+    uint32_t h[8];
+    uint64_t n_bytes;
+    unsigned char rest[64]; /* what of n_bytes is not yet a whole block */
+} Sha256;
+void sha256_begin(Sha256 *s);
+void sha256_add(Sha256 *s, const void *bytes, size_t n);
+void sha256_end(Sha256 *s, char hex[65]);
+void sha256_state(const Sha256 *s, char hex[65]);
+
+/* blobs.c */
+int blob_take(const char *folder, const char *digest, const char *part, uint64_t begin, uint64_t total);
+int hash_files(const char *folder, int n, char **names);
+int list_folder(const char *path, int n_used, char **used);
 
 /* job.c */
 int job_start(const char *job_dir);

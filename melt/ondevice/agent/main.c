@@ -42,7 +42,10 @@ int main(int argc, char **argv) {
     if (!strcmp(verb, "stop") && argc == 4) return job_stop(argv[2], (int64_t)atoll(argv[3]) * 1000000);
     if (!strcmp(verb, "undo") && argc == 4) return undo(argv[2], argv[3]);
     if (!strcmp(verb, "probe")) return probe(argc - 2, argv + 2);
-    if (!strcmp(verb, "list") && argc == 3) return list_folder(argv[2]);
-    say("usage: melt-agent start JOB | watch JOB | stop JOB LIMIT_MS | undo LOCK JOBS | probe TIMEOUT_MS GLOB… | list FOLDER | version");
+    if (!strcmp(verb, "list") && argc >= 3) return list_folder(argv[2], argc - 3, argv + 3);
+    if (!strcmp(verb, "take") && argc == 7) return blob_take(argv[2], argv[3], argv[4], strtoull(argv[5], NULL, 10), strtoull(argv[6], NULL, 10));
+    if (!strcmp(verb, "hash") && argc >= 4) return hash_files(argv[2], argc - 3, argv + 3);
+    say("usage: melt-agent start JOB | watch JOB | stop JOB LIMIT_MS | undo LOCK JOBS | probe TIMEOUT_MS GLOB… | "
+        "list FOLDER [USED…] | take FOLDER SHA256 PART BEGIN TOTAL | hash FOLDER NAME… | version");
     return EXIT_USAGE;
 }

@@ -1,7 +1,5 @@
-/* Two questions to the file system, answered as JSON lines.
+/* probe TIMEOUT_MS GLOB… : expands the globs and reads every file once, each with a time limit; one JSON line a file.
  *
- * list FOLDER : the free space of its file system, then name, size and time of every regular file in it.
- * probe TIMEOUT_MS GLOB… : expands the globs and reads every file once, each with a time limit; one JSON line a file.
  * A file that hangs costs its time limit and a thread, and nothing else. */
 #include "agent.h"
 
@@ -14,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -140,25 +137,5 @@ int probe(int argc, char **argv) {
         if (done) free(r);
     }
     fflush(stdout);
-    return EXIT_FINE;
-}
-
-int list_folder(const char *path) {
-    struct statvfs space;
-    DIR *dir = opendir(path);
-    if (!dir || statvfs(path, &space)) {
-        say("%s: %s", path, strerror(errno));
-        return EXIT_FAILED;
-    }
-    printf("{\"free_bytes\":%llu}\n", (unsigned long long)space.f_bavail * space.f_frsize);
-    for (struct dirent *entry; (entry = readdir(dir));) {
-        struct stat status;
-        char name[6 * NAME_MAX + 8];
-        if (fstatat(dirfd(dir), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) || !S_ISREG(status.st_mode)) continue;
-        escape_json(name, sizeof name, entry->d_name, strlen(entry->d_name));
-        printf("{\"name\":\"%s\",\"bytes\":%lld,\"mtime_ns\":%lld}\n", name, (long long)status.st_size,
-               (long long)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec);
-    }
-    closedir(dir);
     return EXIT_FINE;
 }
