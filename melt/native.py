@@ -76,7 +76,7 @@ def build(name: str, machine: str, *, here: bool = False, say: Say | None = None
     sources = sorted(root.glob(program.sources))
     failures: list[str] = []
     for compiler in _compilers(program, machine, here=here):
-        argv = [*compiler, "-std=gnu11", "-O2", "-g0", "-Wall", "-Wextra", "-Wno-format-truncation"]
+        argv = [*compiler, "-std=gnu11", "-O2", "-g0", "-s", "-Wall", "-Wextra", "-Wno-format-truncation"]
         argv += ["-static"] if program.static else []
         target = cache_folder("native") / _key(argv, program, sources, root) / name
         if target.exists():

@@ -14,11 +14,14 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from melt.places import cache_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SUITE = "trixie"
 _LIMIT_S = 180
@@ -37,7 +40,7 @@ def unpacked(package: str, what: str, *, with_all_it_needs: bool = False) -> Pat
             part = Path(made) / "part"
             part.mkdir()
             try:
-                _fetch(package, part, what, with_all_it_needs=with_all_it_needs)
+                fetch((package,), part, what, with_all_they_need=with_all_it_needs)
             except subprocess.TimeoutExpired as error:
                 _without(what, str(error))
             with contextlib.suppress(OSError):  # someone else was faster
@@ -73,14 +76,25 @@ def _sources(what: str) -> str:
     return "\n\n".join(stanzas)
 
 
-def _fetch(package: str, into: Path, what: str, *, with_all_it_needs: bool) -> None:
-    """Unpacks the package below `into`, with apt's whole state in a folder of this function's own."""
+def fetch(
+    packages: Sequence[str],
+    into: Path,
+    what: str,
+    *,
+    with_all_they_need: bool,
+    architecture: str = "",
+    left_out: Sequence[str] = (),
+) -> None:
+    """Unpacks the packages below `into`, with apt's whole state in a folder of this function's own.
+
+    For this machine's `architecture` unless another is named; `left_out` are needed ones to do without.
+    """
     work = into / "apt"
     for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
         (work / folder).mkdir(parents=True)
     (work / "status").touch()
     (work / "own.sources").write_text(_sources(what))
-    settings = {
+    settings: dict[str, object] = {
         "Dir::Etc::sourcelist": work / "own.sources",
         "Dir::Etc::sourceparts": "-",
         "Dir::State": work / "state",
@@ -90,6 +104,8 @@ def _fetch(package: str, into: Path, what: str, *, with_all_it_needs: bool) -> N
         "APT::Sandbox::User": "",
         "Acquire::Languages": "none",
     }
+    if architecture:
+        settings |= {"APT::Architecture": architecture, "APT::Architectures": architecture}
     (work / "apt.conf").write_text("".join(f'{key} "{value}";\n' for key, value in settings.items()))
     environment = {**os.environ, "APT_CONFIG": str(work / "apt.conf"), "LC_ALL": "C"}
 
@@ -99,14 +115,15 @@ def _fetch(package: str, into: Path, what: str, *, with_all_it_needs: bool) -> N
             argv, cwd=work / "packages", env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
         )
         if done.returncode:
-            _without(what, f"{' '.join(argv)} said {done.stderr[-300:]}")
+            _without(what, f"{' '.join(argv)} said {' '.join(done.stderr.split())[-300:]}")
         return done.stdout
 
     apt("update")
-    names = [package]
-    if with_all_it_needs:
-        names = re.findall(r"(?m)^Inst (\S+)", apt("-s", "install", "--no-install-recommends", package))
-    apt("download", *names)
-    for archive in (work / "packages").glob("*.deb"):
+    names = list(packages)
+    if with_all_they_need:
+        names = re.findall(r"(?m)^Inst (\S+)", apt("-s", "install", "--no-install-recommends", *packages))
+    apt("download", *(name for name in names if name not in left_out))
+    archives = sorted((work / "packages").glob("*.deb"), key=lambda path: (path.name[:10] != "base-files", path.name))
+    for archive in archives:  # base-files brings the links /bin, /lib and /sbin that others unpack through
         subprocess.run(["dpkg", "-x", archive, into], check=True, timeout=60)
     shutil.rmtree(work)

@@ -48,7 +48,7 @@ def prose(page: Path) -> str:
 def subcommands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command that does something, with the words that call it."""
     inner = getattr(command, "commands", None)
-    if inner is None:
+    if inner is None or command.invoke_without_command:
         yield words, command
     for name, sub in (inner or {}).items():
         yield from subcommands(sub, (*words, name))
@@ -65,8 +65,8 @@ def parse(line: str) -> None:
     words = with_optional_session(words)
     command: Any = COMMAND
     while (inner := getattr(command, "commands", None)) is not None:
-        if words and words[0].startswith("--"):
-            break  # an option of melt itself
+        if (words and words[0].startswith("--")) or (not words and command.invoke_without_command):
+            break  # an option of melt itself, or a command that does something without the others below it
         assert words, f"{line}: a sub-command is missing"
         assert words[0] in inner, f"{line}: there is no command '{words[0]}'"
         command, words = inner[words[0]], words[1:]

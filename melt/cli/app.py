@@ -31,11 +31,11 @@ app = typer.Typer(
     epilog="Example: **melt run workloads/demo.yaml**, then **melt report results/demo**",
 )
 app.command("run", epilog=run.EXAMPLE)(run.run)
-app.command("devices", epilog=devices.EXAMPLE)(devices.devices)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("show", epilog=show.EXAMPLE)(show.show)
 app.command("report", epilog=report.EXAMPLE)(report.report)
 app.command("build", epilog=build.EXAMPLE)(build.build)
+app.add_typer(devices.app, name="devices")
 app.add_typer(model.app, name="model")
 
 

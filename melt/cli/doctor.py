@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table as RichTable
 
 from melt.cli.console import out, plain, print_json, say
-from melt.cli.options import AsJson, LabFile
+from melt.cli.options import AsJson, LabFile, named
 from melt.device import Device, open_device
-from melt.errors import ParseError, UsageError
-from melt.files import Lab, LabDevice, load_lab
-from melt.files.reader import first_problem
+from melt.errors import ParseError
 from melt.records import Captured, Channel, Sensor
 
 EXAMPLE = "Example: **melt doctor local**"
@@ -21,19 +18,23 @@ _LONGEST = 100
 
 
 def doctor(
-    device: Annotated[str, typer.Argument(help="A device of the lab, or an address such as local:", metavar="DEVICE")],
+    device: Annotated[
+        str,
+        typer.Argument(help="A device of the lab, or an address: ssh://, adb://, adb+tcp://, local:", metavar="DEVICE"),
+    ],
     lab: LabFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a device is, which sensors it has with a value of each now, and what is missing and why."""
-    known = load_lab(lab)
-    name, spec = _named(device, known)
+    known, name, spec = named(device, lab)
+    chosen_by = "lab" if known.devices.get(name) is spec else "address"
     with open_device(name, spec, known.profile(spec), say) as opened:
         sensors = _read(opened)
         jobs = sorted(path.split("/")[-2] for path in opened.probe([f"{opened.root}/jobs/*/status"]))
         data = {
             "device": name,
             "profile": opened.profile.name,
+            "profile_chosen_by": chosen_by,
             "work_folder": opened.root,
             "facts": {n: {"value": f.value, "reason": f.reason, "source": f.source} for n, f in opened.facts.items()},
             "sensors": sensors,
@@ -43,6 +44,8 @@ def doctor(
     if as_json:
         print_json(data)
         return
+    why = ", chosen by the address: a lab file can name another" if chosen_by == "address" else ""
+    out.print(f"profile {plain(opened.profile.name)}{why}", soft_wrap=True)
     facts = RichTable(title=f"{plain(name)} is")
     facts.add_column("fact")
     facts.add_column("value", overflow="fold")
@@ -68,16 +71,6 @@ def doctor(
     if jobs:
         told = f"{len(jobs)} jobs lie in {opened.root}/jobs, under way or not yet collected: {', '.join(jobs[:5])}"
         out.print(f"{plain(told)}; resume their session, or remove the folders", soft_wrap=True)
-
-
-def _named(device: str, lab: Lab) -> tuple[str, LabDevice]:
-    """A lab's device, or an address taken as one."""
-    if ":" in device:
-        try:
-            return device.rstrip(":"), LabDevice(profile="linux", address=device)
-        except ValidationError as error:
-            raise UsageError(f"address '{device}': {first_problem(error, LabDevice)}") from None
-    return device, lab.device(device)
 
 
 def _read(device: Device) -> list[dict[str, Any]]:

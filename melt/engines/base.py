@@ -40,6 +40,8 @@ class Request:
     inputs: Mapping[str, InputShape]
     stop: StopRules
     library: str | None = None
+    say: Callable[[str], None] = lambda _: None
+    """Told what a person should know while they wait."""
 
 
 @dataclass(frozen=True)

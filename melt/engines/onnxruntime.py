@@ -250,7 +250,7 @@ def _stored(array: Array) -> Path:
 
 def _library(request: Request) -> Path:
     if request.machine != platform.machine():
-        return onnxruntime_library(request.machine)
+        return onnxruntime_library(request.machine, request.say)
     folder = Path(_runtime().__file__).parent / "capi"
     found = sorted(folder.glob("libonnxruntime.so*"))
     if not found:

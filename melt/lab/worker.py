@@ -227,6 +227,7 @@ class Worker:
                         min_n=cell.setting("protocol.min_n"),
                     ),
                     library=override.library if override else None,
+                    say=self._say,
                 )
             )
         except Unsupported as error:

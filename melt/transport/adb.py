@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from melt.errors import TransportError, UsageError, nearest
+from melt.transport.adb_devices import USABLE, advice, read_list
 from melt.transport.adb_link import ANSWER_S, OPEN_S, check_features
 from melt.transport.base import Deadline
 from melt.transport.local import LocalTransport
 from melt.transport.over_adb import OverAdb
 
 if TYPE_CHECKING:
+    from melt.transport.adb_devices import Listed
     from melt.transport.adb_link import Bytes
 
 _OLDEST_SERVER = 39
@@ -89,16 +91,26 @@ class Server:
 
     def only_device(self) -> str:
         """The serial of the one device that is there. Raises TransportError when there is none, or several."""
-        serials = [serial for serial, state in self.devices().items() if state == "device"]
-        if len(serials) != 1:
-            known = f"has several devices: name one, {', '.join(f'adb://{one}' for one in sorted(serials))}"
-            raise TransportError(f"{self} {known if serials else 'has no device: plug it in, allow USB debugging'}")
+        known = self.devices()
+        serials = sorted(serial for serial, state in known.items() if state == USABLE)
+        if len(serials) > 1:
+            raise TransportError(f"{self} has several devices: name one, {', '.join(f'adb://{s}' for s in serials)}")
+        if not serials:
+            told = [f"device {serial} {what}" for serial, state in known.items() if (what := advice(state))]
+            raise TransportError(told[0] if told else f"{self} has no device: plug it in, allow USB debugging")
         return serials[0]
 
     def devices(self) -> dict[str, str]:
         """Each known serial with its state, `device` when all is well. Raises TransportError."""
         lines = [line.split("\t") for line in self.ask("host:devices").splitlines()]
         return {words[0]: words[1] for words in lines if len(words) > 1}
+
+    def listed(self) -> tuple[Listed, ...]:
+        """Every known device with what the server tells of it; starts no server.
+
+        Raises ConnectionRefusedError when none runs, otherwise TransportError.
+        """
+        return read_list(self.ask("host:devices-l"))
 
     def ask(self, question: str, limit_s: float = OPEN_S) -> str:
         """The server's own answer. Raises ConnectionRefusedError when none runs, otherwise TransportError."""
@@ -198,21 +210,13 @@ class ServerLink:
             time.sleep(0.1)
 
     def _explained(self, refusal: Refusal) -> TransportError:
-        said = refusal.reason
-        advice = {
-            "unauthorized": "does not trust this computer: unlock it and accept the question on its screen",
-            "authorizing": "does not trust this computer yet: unlock it and accept the question on its screen",
-            "offline": "is offline: unplug it and plug it in again, or 'adb reconnect offline'",
-            "permission": "may not be used by this account: install the udev rules (package android-udev-rules)",
-        }
-        for word, sentence in advice.items():
-            if word in said:
-                return TransportError(f"{self.name} {sentence}")
+        if (sentence := advice(refusal.reason)) is not None:
+            return TransportError(f"{self.name} {sentence}")
         if refusal.absent:
             known = sorted(self._server.devices())
             hint = nearest(self._serial, known) if known else "no device is plugged in"
             return TransportError(f"{self.name} is unknown to {self._server}: {hint}")
-        return TransportError(f"{self.name} cannot be used: {said}")
+        return TransportError(f"{self.name} cannot be used: {refusal.reason}")
 
 
 class ServerChannel:

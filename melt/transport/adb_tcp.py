@@ -37,6 +37,7 @@ _TRUST_S = 10.0
 _LINGER_S = 0.5
 _IDLE = 4
 _ROOM = 1 << 17
+_ALL_ONES = 0xFFFFFFFF
 _DEFAULT_PORT = 5555
 
 
@@ -252,6 +253,11 @@ class Connection:
                 self.moved += got
                 continue
             command, arg0, arg1, length, _ = unpack(bytes(self._head))
+            if command ^ int.from_bytes(self._head[-4:], "little") != _ALL_ONES:
+                # to take it for a message would be to wait for ever, or to take what is no data for data
+                raise TransportError(
+                    f"{self.name} sent what is no message: the link is broken, or no adb daemon is there"
+                )
             if self._body is None and length:
                 if length > CHUNK:
                     raise TransportError(f"{self.name} announced {length} bytes: no adb daemon is there")

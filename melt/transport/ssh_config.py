@@ -28,6 +28,8 @@ _SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
 class Place:
     """One server: how it is called, where it listens, who signs in with what, and whose word is taken for its key."""
 
+    address: str
+    """As a person writes it, `ssh://` and what `~/.ssh/config` may know."""
     alias: str
     host: str
     port: int
@@ -69,6 +71,7 @@ def find_place(address: str, own: Own) -> Place:
     identities = tuple(Path(word).expanduser() for word in named) if isinstance(named, list) else ()
     only = str(options.get("identitiesonly", "no")).lower() == "yes"
     return Place(
+        address=address if address.startswith("ssh://") else f"ssh://{address}",
         alias=alias,
         host=host,
         port=port,

@@ -8,6 +8,7 @@ import fnmatch
 import hashlib
 import hmac
 import os
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,7 @@ def known_kinds(name: str, files: Sequence[Path]) -> list[str]:
     return list(dict.fromkeys(entry.key.kind for entry in _entries(name, files) if not entry.revoked))
 
 
-def check_host(key: HostKey, name: str, files: Sequence[Path], device: str) -> None:
+def check_host(key: HostKey, name: str, files: Sequence[Path], device: str, address: str) -> None:
     """Passes when a file says that `name` has this key. Raises HostUnknown, HostChanged."""
     entries = list(_entries(name, files))
     for entry in entries:
@@ -77,7 +78,7 @@ def check_host(key: HostKey, name: str, files: Sequence[Path], device: str) -> N
         )
     raise HostUnknown(
         f"{device} shows the key {key.kind} {key.fingerprint}, which {files[0]} does not have: "
-        f"`melt devices trust DEVICE` shows it and asks whether it is the right one"
+        f"`melt devices trust {shlex.quote(address)}` shows it and asks whether it is the right one"
     )
 
 

@@ -53,7 +53,7 @@ def show_key(address: str, own: Own) -> tuple[Place, HostKey]:
 def _signed_in(place: Place, own: Own, through: Link | None, jumps_left: int) -> Link:
     link = _reached(place, own, through, jumps_left)
     try:
-        check_host(_key_of(link), place.known_as, place.known_hosts, link.name)
+        check_host(_key_of(link), place.known_as, place.known_hosts, link.name, place.address)
         _authenticate(link, place)
         link.signed_in()
     except BaseException:

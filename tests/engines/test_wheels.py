@@ -58,6 +58,7 @@ def wheel(path: Path, *entries: tuple[zipfile.ZipInfo, bytes]) -> Path:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of this test's own, still empty; the folder that libraries are kept in."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where a killed fetch leaves its half of a wheel
     return tmp_path / "cache" / "melt" / "libraries"
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from adbd import ADB_WAYS, AdbPeers, Daemon
+from fakepi import FakePi, start_fake_pi
 from peers import TRANSPORTS, Peer
 from sshd import Sshd, start_sshd
 
@@ -26,6 +27,13 @@ def adb_peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbPeers]:
     peers = AdbPeers(tmp_path_factory.mktemp("adb"))
     yield peers
     peers.close()
+
+
+@pytest.fixture(scope="session")
+def pi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakePi]:
+    made = start_fake_pi(tmp_path_factory.mktemp("pi"))
+    yield made
+    made.close()
 
 
 @pytest.fixture
