@@ -155,6 +155,8 @@ class ReasonCode(StrEnum):
     LOCKED = "locked"
     REFUSED = "refused"
     """The device or the engine said no before the first inference (no space, noexec, a model it cannot load)."""
+    NO_SPACE = "no_space"
+    """The device's work folder was full when the run had ended: what it wrote may be cut."""
     PIN = "pin"
     """A value that was to be held did not hold, or could not be put back."""
 

@@ -55,6 +55,7 @@ MAKES: Mapping[ReasonCode, Literal["invalid", "partial"]] = MappingProxyType(
         ReasonCode.OUT_OF_MEMORY: "invalid",
         ReasonCode.CRASHED: "invalid",
         ReasonCode.LINK_LOST: "invalid",
+        ReasonCode.NO_SPACE: "invalid",
         # never began
         ReasonCode.PRECHECK: "invalid",
         ReasonCode.LOCKED: "invalid",

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _LOCKED = 75
 _MAX_FILE_BYTES = 2 << 30
 _POLL_S = 0.5
+_TRIES = 3
+"""How often a file that did not arrive as it is on the device is fetched."""
 _SILENT_S = 15.0
 """The watcher on the device says something every 2 s: this long without a word is a lost link."""
 _LEFT_ON_DEVICE = frozenset({"alive", "status.new", "undo.new"})
@@ -136,8 +138,8 @@ def watch(
         process.close()
 
 
-def collect(device: Device, run_id: str, folder: Path) -> None:
-    """Brings every file of an ended job into `folder`, each found to be what the device has.
+def collect(device: Device, run_id: str, folder: Path) -> int:
+    """Brings every file of an ended job into `folder`, each found to be what the device has; the bytes free there.
 
     Raises TransportError, DeviceError; what is in the folder by then is brought again by the next try.
     """
@@ -147,15 +149,19 @@ def collect(device: Device, run_id: str, folder: Path) -> None:
     for name in names:
         if "/" in name or name.startswith(".") or not name.isprintable():
             raise DeviceError(f"{device.name}: job {run_id} holds a file with an odd name, {name!r}: look at {source}")
-        deadline = Deadline.after(transfer_limit_s(listing.files[name].size_bytes))
-        device.transport.pull(f"{source}/{name}", folder / name, deadline=deadline, limit_bytes=_MAX_FILE_BYTES)
-    there = hash_files(device.transport, device.agent, source, names)
-    for name in names:
-        if there.get(name) != _sha256(folder / name):
-            raise DeviceError(
-                f"{device.name}: {name} of run {run_id} did not arrive as it is on the device: nothing was removed "
-                "there; go on with --resume"
-            )
+    wrong = names
+    for _ in range(_TRIES):
+        for name in wrong:
+            deadline = Deadline.after(transfer_limit_s(listing.files[name].size_bytes))
+            device.transport.pull(f"{source}/{name}", folder / name, deadline=deadline, limit_bytes=_MAX_FILE_BYTES)
+        there = hash_files(device.transport, device.agent, source, wrong)
+        wrong = [name for name in wrong if there.get(name) != _sha256(folder / name)]
+        if not wrong:
+            return listing.free_bytes
+    raise DeviceError(
+        f"{device.name}: {wrong[0]} of run {run_id} does not arrive as it is on the device: nothing was removed there; "
+        "look at the link, then go on with --resume"
+    )
 
 
 def stop(device: Device, run_id: str, limit_s: float = 10.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from melt.store import CellRecord, Pending
 
 _LOGS = {"stdout": "stdout.log", "stderr": "stderr.log", "status": "status.json"}
+_FULL_BYTES = 64 << 10
+"""With less than this free, the last rows of a trace or the last events may not have found a place."""
 _SOFT_FACTS = ("kernel", "os", "soc")
 
 
@@ -36,12 +39,20 @@ def skipped(context: Context, pending: Pending, reason: Reason) -> RunRecord:
     return _record(context, pending, "skipped", (reason,), boot_id=_text(context.device.fact("boot_id")))
 
 
-def from_folder(context: Context, pending: Pending, folder: Path, *, rebooted: bool, undone: bool) -> RunRecord:
-    """The record of a job whose files lie in `folder`, which is put in order: logs renamed, the trace parsed.
+@dataclass(frozen=True)
+class Ended:
+    """What the host saw of the device when the job had ended."""
 
-    The raw data tells how it ended; the host adds whether the device `rebooted`, and whether what was changed on it is
-    as it was (`undone`).
-    """
+    undone: bool
+    """Whether what was changed on it is as it was."""
+    free_bytes: int
+    """What was free in its work folder."""
+    dead_since_boot: str | None
+    """For a job whose agent died: which start of the device this is (its boot_id)."""
+
+
+def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) -> RunRecord:
+    """The record of a job whose files lie in `folder`, which is put in order: logs renamed, the trace parsed."""
     sensors = (*context.device.sensors, ENGINE_SENSOR)
     for old, new in _LOGS.items():
         if (folder / old).exists():
@@ -53,24 +64,28 @@ def from_folder(context: Context, pending: Pending, folder: Path, *, rebooted: b
     channels = notes(sensors)
     check = _check_output(context, folder / "output.bin")
     reasons = list(judge(told, trace, channels, Asked()))
-    if rebooted:
+    begin = last(events, "agent.begin")
+    began_in = _text(begin.get("boot_id") if begin else None)
+    if began_in and ended.dead_since_boot and ended.dead_since_boot != began_in:
         reasons.insert(0, Reason(code=ReasonCode.REBOOTED, detail="the device rebooted during the run"))
+    if ended.free_bytes < _FULL_BYTES:
+        full = f"only {ended.free_bytes} bytes were free in its work folder at the end: what the run wrote may be cut"
+        reasons.insert(0, Reason(code=ReasonCode.NO_SPACE, detail=full))
     if check.agrees is False:
         reasons.append(Reason(code=ReasonCode.OUTPUT_MISMATCH, detail=f"{check.detail}: the outputs differ"))
     measured = metrics(told, trace, channels, Asked())
-    begin = last(events, "agent.begin")
     return _record(
         context,
         pending,
         "ok" if _ended_well(events) else "failed",
         _one_a_code(reasons),
-        boot_id=_text(begin.get("boot_id") if begin else None) or _text(context.device.fact("boot_id")),
+        boot_id=began_in or _text(context.device.fact("boot_id")),
         clock=Clock(suspend_s=suspend_s(events), realtime_step_s=realtime_step_s(events)),
         metrics=measured,
         engine=_engine(events, check),
         sensors=channels,
         harness=_harness(events, trace),
-        undo=Undo(complete=undone or not _changed(events), changed=_changed(events)),
+        undo=Undo(complete=ended.undone or not _changed(events), changed=_changed(events)),
     )
 
 

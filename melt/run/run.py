@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from melt.errors import DeviceError, Interrupted, TransportError, TransportTimeout, Unsupported
-from melt.job import JobPlan, JobStatus, collect, forget, start, stop, watch
+from melt.job import JobPlan, collect, forget, start, stop, watch
 from melt.native import OLDEST_GLIBC, build
 from melt.records import Reason, ReasonCode
 from melt.run import record
@@ -124,13 +124,14 @@ def finish(context: Context, pending: Pending) -> StoredRun:
             context.session.settle(pending.run_id)
         raise
     undone = last.undone or (last.state == "dead" and patience(lambda: _put_back(context), link_s))
-    rebooted = patience(lambda: _rebooted(context, last), link_s)
+    boot_id = patience(lambda: _boot_id(context), link_s) if last.state == "dead" else None
     with context.session.writing(pending.run_id) as folder:
         with steps("collect"):
-            patience(lambda: collect(device, pending.run_id, folder), link_s)
+            free_bytes = patience(lambda: collect(device, pending.run_id, folder), link_s)
         context.on_step("analyse")
         told = pending.model_copy(update={"host": {**pending.host, **steps.took_s, **patience.told(pending.host)}})
-        made = record.from_folder(context, told, folder, rebooted=rebooted, undone=undone)
+        ended = record.Ended(dead_since_boot=boot_id, undone=undone, free_bytes=free_bytes)
+        made = record.from_folder(context, told, folder, ended)
         context.on_step("store")
         stored = context.session.publish(folder, made)
     context.on_step("forget")
@@ -233,11 +234,10 @@ def _put_back(context: Context) -> bool:
     return device.run([device.agent, "undo", device.lock, f"{device.root}/jobs"]).ok
 
 
-def _rebooted(context: Context, last: JobStatus) -> bool:
-    """Whether the device has started anew since the job began."""
+def _boot_id(context: Context) -> str | None:
+    """Tells one start of the device from the next."""
     now = context.device.probe([_BOOT_ID]).get(_BOOT_ID)
-    boot_now = now.data.decode(errors="replace").strip() if now and now.error is None else ""
-    return bool(last.boot_id and boot_now and last.boot_id != boot_now)
+    return now.data.decode(errors="replace").strip() if now and now.error is None else None
 
 
 def _skip(context: Context, pending: Pending, code: ReasonCode, why: str) -> StoredRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,3 +57,23 @@ def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Peer]:
     folder.mkdir()
     yield Peer(transport, str(folder))
     transport.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What became of every fault of the link, as a table: a row for each fault and way, a column for each step."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "link fault":
+                    fault, way, step, outcome = json.loads(value)
+                    rows.setdefault((fault, way), {})[step] = outcome
+    if not rows:
+        return
+    steps = ("deliver", "start", "watch", "collect")
+    terminalreporter.section("faults of the link, in every step, over every transport")
+    layout = "{:<22} {:<8}" + " {:<26}" * len(steps)
+    terminalreporter.line(layout.format("fault", "way", *steps).rstrip())
+    for (fault, way), cells in rows.items():
+        shown = (cells.get(step, "–")[:26] for step in steps)
+        terminalreporter.line(layout.format(fault, way, *shown).rstrip())

@@ -10,11 +10,15 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from melt.transport.ssh import SshTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/sbin:/usr/local/sbin")
 
@@ -63,8 +67,11 @@ class Sshd:
         self.process.wait()
 
 
-def start_sshd(folder: Path, *lines: str) -> Sshd:
-    """A server of our own with keys of its own; `lines` come first in its configuration, so they win."""
+def start_sshd(folder: Path, *lines: str, inside: Sequence[str] = ()) -> Sshd:
+    """A server of our own with keys of its own; `lines` come first in its configuration, so they win.
+
+    `inside` is a command that starts another one in its own place, in a namespace say.
+    """
     if SSHD is None:
         pytest.skip("SSH is NOT tested: there is no sshd (Debian: apt install openssh-server)")
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +106,7 @@ def start_sshd(folder: Path, *lines: str) -> Sshd:
     # it leaves its folder for / and starts itself again: absolute paths, and its folder for privilege separation
     if not _has_run_folder():
         pytest.skip("SSH is NOT tested: sshd needs /run/sshd, which only root can make")
-    process = subprocess.Popen([SSHD, "-D", "-f", folder / "sshd_config", "-E", folder / "log"])
+    process = subprocess.Popen([*inside, SSHD, "-D", "-f", folder / "sshd_config", "-E", folder / "log"])
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:
