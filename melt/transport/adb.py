@@ -34,6 +34,8 @@ _SETTLE_S = 5.0
 _SERIAL = re.compile(r"[^\s/\x00-\x1f]+")
 _NETWORK = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:]+):\d{1,5}")
 _RECEIVE = 1 << 18
+_CONNECTED = "already connected"
+_UNSETTLED = ("connecting", "authorizing", "offline")
 
 
 class AdbTransport(OverAdb):
@@ -203,11 +205,15 @@ class ServerLink:
             return
         with contextlib.suppress(TransportError):
             self._server.ask(f"host:disconnect:{self._serial}", deadline.left_s)
-        with contextlib.suppress(TransportError):
-            self._server.ask(f"host:connect:{self._serial}", deadline.left_s)
-        settled = Deadline.after(min(_SETTLE_S, deadline.left_s))
-        while self._server.devices().get(self._serial) in ("connecting", "authorizing", "offline") and settled.left_s:
-            time.sleep(0.1)
+        # a connection that the server is still taking down is "already connected" to it, and gone a moment later
+        said, state = _CONNECTED, None
+        while said.startswith(_CONNECTED) and state is None and deadline.left_s:
+            said = ""
+            with contextlib.suppress(TransportError):
+                said = self._server.ask(f"host:connect:{self._serial}", deadline.left_s)
+            settled = Deadline.after(min(_SETTLE_S, deadline.left_s))
+            while (state := self._server.devices().get(self._serial)) in _UNSETTLED and settled.left_s:
+                time.sleep(0.1)
 
     def _explained(self, refusal: Refusal) -> TransportError:
         if (sentence := advice(refusal.reason)) is not None:

@@ -26,7 +26,7 @@ from melt.transport.adb import AdbTransport, Server
 from melt.transport.adb_tcp import AdbTcpTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from melt.transport import Transport
 
@@ -41,6 +41,15 @@ def daemon_files() -> Path:
     if shutil.which("cc") is None:
         pytest.skip("adb is NOT tested: this machine has no cc")
     return unpacked("adbd", "adb is", with_all_it_needs=True)
+
+
+def other_adb() -> list[Path | str]:
+    """An adb of another version than the one that melt brings, as a command; skips where it cannot be had."""
+    files = unpacked("adb", "an adb server of another version is", with_all_it_needs=True)
+    libraries = files / "usr/lib/x86_64-linux-gnu"
+    path = ":".join(str(part) for part in (libraries, libraries / "android", libraries / "systemd"))
+    program = files / "usr/lib/android-sdk/platform-tools/adb"
+    return [libraries / "ld-linux-x86-64.so.2", "--library-path", path, program]
 
 
 def until(what: str, true: Callable[[], object], limit_s: float = _LIMIT_S) -> None:
@@ -150,10 +159,11 @@ class OwnServer:
             "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553",
         }
 
-    def start(self) -> None:
+    def start(self, program: Sequence[Path | str] = (ADB,)) -> None:
+        """Begins, anew at the same port; `program` is another adb."""
         with (self._home / "adb-server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [ADB, "nodaemon", "server"],
+                [*program, "nodaemon", "server"],
                 env=self.environment,
                 cwd=self._home,
                 stdin=subprocess.DEVNULL,

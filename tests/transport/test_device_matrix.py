@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from fake_adbd import FakeAdbd, Manner
 from far import WAYS, Far, far_device, reach, wait_for
 from sshd import make_key
 from test_link_matrix import PROTOCOL, check_once_each
@@ -244,6 +245,29 @@ def test_a_device_that_cannot_be_reached_is_told_in_one_sentence(
         assert word in sentence, (fault, sentence)
         assert far.workspace.runs() == []
         record_property("link fault", json.dumps([fault, far.way, "deliver", "told, exit 4"]))
+
+
+@pytest.mark.parametrize("far", ["adb", "adb+tcp"], indirect=True)
+@pytest.mark.parametrize(
+    ("fault", "manner", "words"),
+    [
+        # straight to the daemon there is no server that has made itself a key
+        ("unauthorised", Manner(untrusting=True), {"adb": "accept the question", "adb+tcp": "adb keygen"}),
+        ("offline", Manner(offline=True), {"adb": "offline", "adb+tcp": "does not answer"}),
+    ],
+    ids=["unauthorised", "offline"],
+)
+def test_a_phone_that_does_not_let_us_in_is_told_with_what_to_do(
+    far: Far, fault: str, manner: Manner, words: dict[str, str], note: Callable[[str, str, str], None]
+) -> None:
+    with FakeAdbd(far.workspace.folder, manner) as phone:
+        reach(far.workspace, f"{far.way}://{phone.serial}")
+        said = far.workspace.run()
+    assert said.code == 4, said
+    (sentence,) = [line for line in said.stderr.splitlines() if line.startswith("here: ")]
+    assert words[far.way] in sentence
+    assert far.workspace.runs() == []
+    note(fault, "deliver", "told, exit 4")
 
 
 @pytest.mark.parametrize("far", ["ssh"], indirect=True)

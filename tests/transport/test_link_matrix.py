@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from adbd import other_adb
 from far import STEPS, WAYS, Far, far_device, wait_for
 from workspace import Said, ended, until
 
@@ -92,7 +93,7 @@ def kill_server(far: Far, _: subprocess.Popen[str]) -> None:
 def replace_server(far: Far, _: subprocess.Popen[str]) -> None:
     assert far.server is not None
     far.server.kill()
-    far.server.start()
+    far.server.start(other_adb())
 
 
 def flip(far: Far, _: subprocess.Popen[str]) -> None:
@@ -172,6 +173,7 @@ def one_case(fault: Fault, way: str, step: str, folder: Path, toy_model: Path) -
                 assert said.code == 0, said
             else:
                 word = "was done before"
+        assert not far.bridge.flips, "no message was large enough to be damaged"
         check_once_each(far)
         lost = sum(run.record.host.get("link_lost_n", 0) for run in workspace.runs())
         return f"{word}, link lost {lost:.0f}×" if lost else word
