@@ -83,13 +83,24 @@ class Server:
         try:
             said = self.ask("host:version")
         except ConnectionRefusedError:
-            self._start()
-            said = self.ask("host:version")
+            said = self._started()
         if int(said, 16) < _OLDEST_SERVER:
             raise TransportError(
                 f"{self} is version {int(said, 16)} and melt needs {_OLDEST_SERVER}: "
                 f"update Android's platform-tools, then 'adb kill-server'"
             )
+
+    def _started(self) -> str:
+        """Starts the server; its version."""
+        failed: TransportError | None = None
+        try:
+            self._start()
+        except TransportError as error:
+            failed = error  # two at once cannot both start it: the other's is as good
+        try:
+            return self.ask("host:version")
+        except ConnectionRefusedError as error:
+            raise failed or TransportError(f"{self} was started and does not answer: try again") from error
 
     def only_device(self) -> str:
         """The serial of the one device that is there. Raises TransportError when there is none, or several."""

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -269,6 +270,22 @@ def test_a_server_is_started_where_none_runs_and_left_running(own_daemon: Daemon
             assert (done.stdout, done.returncode) == ("here\n", 0), done.stderr
             servers = listeners(own_server.place.port)
             assert len(servers) == 1
+    finally:
+        for server in listeners(own_server.place.port):
+            server.kill()
+
+
+def test_many_that_find_no_server_start_one_between_them(
+    own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_server.kill()
+    for name, value in own_server.environment.items():
+        monkeypatch.setenv(name, value)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            begun = [pool.submit(own_server.place.begin) for _ in range(6)]
+            assert [future.exception(60) for future in begun] == [None] * 6
+        assert len(listeners(own_server.place.port)) == 1
     finally:
         for server in listeners(own_server.place.port):
             server.kill()
