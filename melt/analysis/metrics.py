@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from melt.analysis.energy import energy
 from melt.analysis.events import mark
+from melt.analysis.generation import generation
 from melt.analysis.measured import Measured, measure
 from melt.analysis.memory import memory
 from melt.analysis.percentiles import outliers, percentiles
@@ -34,6 +35,7 @@ def metrics(
     channels = by_channel(trace, sensors)
     return {
         **_times(measured),
+        **generation(measured),
         **memory(measured.landmarks, channels, measured.phases),
         "engine_cpu_share": _cpu_share(channels, measured.window),
         **_clocks(channels, measured.window),

@@ -34,6 +34,8 @@ _BATCH = rb'\{"t": ?(?P<t>-?%b), ?"ev": ?"infer\.batch", ?"i": ?(?P<i>%b), ?"ns"
 )
 _PIECE = re.compile(rb"(?P<pairs>(?:%b)++)|%b|[^\n]*\n" % (_PAIR, _BATCH))
 """As many lines of inferences as follow each other, or one line of anything."""
+_INFERENCE = frozenset({"infer.begin", "infer.end", "infer.batch", "step.begin", "step.end"})
+"""A step is the inference of a language model, one request: what else its lines say is kept."""
 _ONLY_NUMBERS = bytes(c if c in b"-0123456789" else ord(" ") for c in range(256))
 
 
@@ -101,11 +103,13 @@ def _take_line(pairing: Pairing, others: list[Event], line: bytes) -> None:
         return
     if abs(event.t) >= _STAMP_END:
         return
-    if event.ev not in ("infer.begin", "infer.end", "infer.batch"):
+    if event.ev not in _INFERENCE:
         others.append(event)
     elif (i := whole(event.get("i"))) is None:
         return
     elif event.ev != "infer.batch":
-        pairing.add_one(i, event.t, is_end=event.ev == "infer.end")
+        pairing.add_one(i, event.t, is_end=event.ev in ("infer.end", "step.end"))
+        if event.ev.startswith("step."):
+            others.append(event)
     elif isinstance(ns := event.get("ns"), list) and all(type(n) is int and 0 <= n < _STAMP_END for n in ns):
         _take_batch(pairing, event.t, i, np.array(ns, dtype=np.int64))
