@@ -30,6 +30,7 @@ def report(
     if as_json:
         print_json({"folder": str(written.folder), "files": [str(f) for f in written.files]})
         return
-    print_table(written.table)
+    for table in written.tables:
+        print_table(table)
     for file in written.files:
         out.print(plain(file), soft_wrap=True)

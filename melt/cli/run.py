@@ -85,7 +85,8 @@ def run(
         )
     elif found and not outcome.interrupted:
         report = write_report(found, unreadable, session.path / "report", plan.suite.name)
-        print_table(report.table)
+        for table in report.tables:
+            print_table(table)
         out.print(f"report: {plain(report.folder / 'report.md')}", soft_wrap=True)
         out.print(f"raw data: {plain(session.path)}", soft_wrap=True)
     if outcome.interrupted:

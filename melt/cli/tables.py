@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from melt.report import Column, Table
 
-_LAST_NEEDED = "p50"
-"""The column up to which a table is shown however narrow the terminal is: device, workload, runs, latency."""
+_LAST_NEEDED = " % interval]"
+"""Ends the column up to which a table is shown however narrow the terminal is: device, workload, runs, main figure."""
 _ROOMY, _NARROWEST, _LINES = 22, 14, 3
 """Words have room for so many characters, or fewer where that saves a needed column, and for so many lines."""
 _NAMED, _WHOSE = 72, 3
@@ -34,7 +34,7 @@ def print_table(table: Table, to: Console = out) -> None:
     """
     table = _without_controls(table)
     full = [i for i, _ in enumerate(table.columns) if any(not row.cells[i].startswith("–") for row in table.rows)]
-    needed = 1 + next(i for i, column in enumerate(table.columns) if column.header.startswith(_LAST_NEEDED))
+    needed = 1 + next(i for i, column in enumerate(table.columns) if column.header.endswith(_LAST_NEEDED))
     shown, rich = _fitting(table, sorted({*full, *range(needed)}), needed, to)
     to.print(rich if rich is not None else _line_by_line(shown, to.width))
     _print_notes(shown, to)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,12 +15,16 @@ from melt.places import shipped
 from melt.records import Strict
 
 Dim = Annotated[Whole, Field(ge=1, le=2**31)]
+Tokens = Annotated[Whole, Field(ge=1, le=1 << 20)]
+_REQUEST = ("mode", "prompt_tokens", "generate_tokens")
 
 
 class ModelSource(Strict):
     """Where the model comes from: made here, or a file."""
 
     make: str | None = None
+    quant: str | None = None
+    """Of a language model that melt makes: f16, q8_0, q4_0 …"""
     seed: Seed = 1
     path: str | None = None
 
@@ -28,6 +32,8 @@ class ModelSource(Strict):
     def _one(self) -> Self:
         if (self.make is None) == (self.path is None):
             raise ValueError("say either 'make' (a model that melt builds) or 'path' (a file)")
+        if self.path is not None and self.quant is not None:
+            raise ValueError("a file has the quantisation it has: leave 'quant' out")
         return self
 
 
@@ -45,7 +51,22 @@ class Workload(Settings):
     engine: str
     model: ModelSource
     inputs: Mapping[str, InputSpec] = Field(default_factory=dict)
+    mode: Literal["fixed", "bench"] | None = None
+    """Of a language model: what a request is. The three keys become parameters, so a suite may sweep them."""
+    prompt_tokens: Tokens | None = None
+    generate_tokens: Tokens | None = None
     about: str = ""
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        for key in _REQUEST:
+            if getattr(self, key) is not None and key in self.params:
+                raise ValueError(f"'{key}' stands here and in 'params': say it once")
+        return self
+
+    def asked(self) -> dict[str, Any]:
+        """What a request is, by dotted key: `params.mode`, `params.prompt_tokens`, `params.generate_tokens`."""
+        return {f"params.{key}": value for key in _REQUEST if (value := getattr(self, key)) is not None}
 
 
 def load_workload(name_or_path: str, beside: Path) -> tuple[Workload, Path]:

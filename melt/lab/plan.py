@@ -97,7 +97,7 @@ def make_plan(suite: Suite, file: Path, lab: Lab, names: tuple[str, ...], assign
             spec = lab.device(device)
             layers = [
                 (f"profile {spec.profile}", below[device]),
-                (f"workload {workload.name}", flatten(workload)),
+                (f"workload {workload.name}", {**flatten(workload), **workload.asked()}),
                 (f"lab device {device}", flatten(spec)),
                 (f"suite {suite.name}", {**flatten(suite), **values}),
                 ("command line", above),

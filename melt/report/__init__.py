@@ -12,7 +12,7 @@ from melt.report.jsonfile import report_json
 from melt.report.markdown import report_md
 from melt.report.pictures import Pictures, draw
 from melt.report.select import select
-from melt.report.table import Column, Row, Table, summary_table, table_of
+from melt.report.table import Column, Row, Table, summary_tables, tables_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
     from melt.store import StoredRun, Unreadable
 
-__all__ = ["Column", "Report", "Row", "Table", "summary_table", "write_report"]
+__all__ = ["Column", "Report", "Row", "Table", "summary_tables", "write_report"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written; `table` is the result for the terminal, `notes` what is not drawn and why."""
+    """What was written; `tables` are the result for the terminal, `notes` what is not drawn and why."""
 
     folder: Path
     files: tuple[Path, ...]
-    table: Table
+    tables: tuple[Table, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -51,13 +51,13 @@ def write_report(
         more = f", and {len(unreadable)} that cannot be read: {unreadable[0].path}" if unreadable else ""
         raise UsageError(f"there is no run to report on{more}: name a folder of results, such as results/demo")
     selection = select(runs, unreadable)
-    table = table_of(selection)
+    tables = tables_of(selection)
     pictures = draw(selection, title) if with_pictures else Pictures(notes=("No pictures were asked for.",))
     about = {"files": list(pictures.files), "notes": list(pictures.notes)}
     texts = {
-        "report.md": report_md(selection, title, table, pictures),
+        "report.md": report_md(selection, title, tables, pictures),
         "runs.csv": runs_csv(selection),
         "report.json": report_json(selection, title, about),
     }
     files = {**{name: text.encode() for name, text in texts.items()}, **pictures.files}
-    return Report(folder, fill(folder, files), table, pictures.notes)
+    return Report(folder, fill(folder, files), tables, pictures.notes)

@@ -33,11 +33,11 @@ _FACTS = (
 _MOST_NAMES = 8
 
 
-def report_md(selection: Selection, title: str, table: Table, pictures: Pictures) -> str:
+def report_md(selection: Selection, title: str, tables: Sequence[Table], pictures: Pictures) -> str:
     """The whole page, GitHub's dialect."""
     parts = [
         [f"# {md_text(title)}", _in_short(selection)],
-        ["## Result", *_table(table)],
+        ["## Result", *(part for table in tables for part in _table(table))],
         list(_pictures(pictures)),
         ["## What was measured where", *_devices(selection)],
         ["## What is missing and why", *_missing(selection)],

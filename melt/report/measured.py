@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from melt.analysis.summary import CONFIDENCE, MIN_RUNS
 from melt.report.alike import template, together
 from melt.report.numbers import counted, seconds, significant
-from melt.report.table import table_of
+from melt.report.table import row_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,8 +42,7 @@ def how_measured(selection: Selection) -> Iterator[str]:
 
 def caveats(selection: Selection) -> Iterator[str]:
     """What weakens the figures that are shown."""
-    rows = zip(selection.cells, table_of(selection).rows, strict=True)
-    for told, who in _grouped((note, f"{c.device}, {c.label}") for c, row in rows for note in row.notes):
+    for told, who in _grouped((note, f"{c.device}, {c.label}") for c in selection.cells for note in row_notes(c)):
         yield f"{told}{who}"
     for cell in selection.cells:
         yield from _reasons(cell)

@@ -61,6 +61,11 @@ class Cell:
         return any(record.synthetic_model for record in self.records)
 
     @property
+    def generates(self) -> bool:
+        """Whether it is a language model's: asked for tokens."""
+        return any("params.generate_tokens" in record.resolved for record in self.records)
+
+    @property
     def simulated(self) -> bool:
         return any(record.simulated for record in self.records)
 

@@ -117,32 +117,53 @@ def _boundary(found: Across) -> str | None:
     return f"energy: {' / '.join(told)}" if told and found.values else None
 
 
-_LATENCY = _Figure("latency_p50_s", "p50 [95 % interval]", "ms", 1e-3, with_interval=True)
+_LOAD = _Figure("load_s", "load", "s", 1)
+_MEMORY = _Figure("peak_memory_bytes", "peak memory", "MB", 1e6)
+_HOTTEST = _Figure("temperature_max_c", "hottest", "°C", 1, highest=True)
 _FIGURES = (
-    _LATENCY,
+    _Figure("latency_p50_s", "p50 [95 % interval]", "ms", 1e-3, with_interval=True),
     _Figure("latency_p90_s", "p90", "ms", 1e-3),
     _Figure("inferences_per_s", "rate", "1/s", 1),
-    _Figure("load_s", "load", "s", 1),
+    _LOAD,
     _Figure("first_inference_s", "first inference", "ms", 1e-3),
-    _Figure("peak_memory_bytes", "peak memory", "MB", 1e6),
+    _MEMORY,
     _Figure("j_per_inference", "energy / inference", "mJ", 1e-3, about=_boundary),
-    _Figure("temperature_max_c", "hottest", "°C", 1, highest=True),
+    _HOTTEST,
+)
+_OF_GENERATION = (
+    _Figure("decode_tok_per_s", "decode [95 % interval]", "tok/s", 1, with_interval=True),
+    _Figure("prefill_tok_per_s", "prefill", "tok/s", 1),
+    _Figure("ttft_s", "first token", "ms", 1e-3),
+    _Figure("itl_p50_s", "between tokens p50", "ms", 1e-3),
+    _Figure("itl_p95_s", "between tokens p95", "ms", 1e-3),
+    _LOAD,
+    _MEMORY,
+    _Figure("j_per_inference", "energy / request", "J", 1, about=_boundary),
+    _HOTTEST,
 )
 _BEFORE = 3
 """So many figures stand before the verdict: a narrow terminal shows the first columns only."""
 
 
-def summary_table(runs: Sequence[StoredRun]) -> Table:
+def summary_tables(runs: Sequence[StoredRun]) -> tuple[Table, ...]:
     """One row a device and cell, from the records alone; each figure is the geometric mean of the runs that count.
+
+    A table for what infers, and one for what generates text, where there are both.
 
     The interval is that of Student's t on the logs of the run medians, from 3 runs on; a figure that is not known is
     a dash whose footnote says why. Reads the plan, session.json, beside the runs.
     """
-    return table_of(select(runs))
+    return tables_of(select(runs))
 
 
-def table_of(selection: Selection) -> Table:
-    """The table of runs that were already sorted."""
+def tables_of(selection: Selection) -> tuple[Table, ...]:
+    """The tables of runs that were already sorted."""
+    kinds = ((_FIGURES, False), (_OF_GENERATION, True))
+    found = ((figures, [cell for cell in selection.cells if cell.generates is wanted]) for figures, wanted in kinds)
+    return tuple(_table(selection, cells, figures) for figures, cells in found if cells)
+
+
+def _table(selection: Selection, of: Sequence[Cell], figures: Sequence[_Figure]) -> Table:
     footnotes = _Footnotes()
     suite = [Column("suite", right=False)] if len(selection.suites) > 1 else []
     columns = (
@@ -150,11 +171,11 @@ def table_of(selection: Selection) -> Table:
         Column("device", right=False),
         Column("workload", right=False),
         Column("runs"),
-        *(Column(figure.header, figure.unit) for figure in _FIGURES[:_BEFORE]),
+        *(Column(figure.header, figure.unit) for figure in figures[:_BEFORE]),
         Column("verdict", right=False),
-        *(Column(figure.header, figure.unit) for figure in _FIGURES[_BEFORE:]),
+        *(Column(figure.header, figure.unit) for figure in figures[_BEFORE:]),
     )
-    rows = tuple(_row(cell, footnotes, with_suite=bool(suite)) for cell in selection.cells)
+    rows = tuple(_row(cell, figures, footnotes, with_suite=bool(suite)) for cell in of)
     return Table(columns, rows, footnotes.texts)
 
 
@@ -168,8 +189,8 @@ def verdicts(cell: Cell) -> str:
     return ", ".join(word for word in words if not word.startswith("0 ")) or "no run"
 
 
-def _row(cell: Cell, footnotes: _Footnotes, *, with_suite: bool) -> Row:
-    found = [(figure, across(cell, figure.metric)) for figure in _FIGURES]
+def _row(cell: Cell, shown: Sequence[_Figure], footnotes: _Footnotes, *, with_suite: bool) -> Row:
+    found = [(figure, across(cell, figure.metric)) for figure in shown]
     planned = "?" if cell.planned is None else str(cell.planned)
     workload = cell.label + (" (synthetic)" if cell.synthetic else "")
     cells = (
@@ -182,7 +203,7 @@ def _row(cell: Cell, footnotes: _Footnotes, *, with_suite: bool) -> Row:
     figures.insert(_BEFORE, verdicts(cell))
     return Row(
         (*(one_line(text) for text in cells), *figures),
-        tuple(_notes(cell, found[0][1])),
+        tuple(row_notes(cell, found[0][1])),
     )
 
 
@@ -209,7 +230,9 @@ def _figure(figure: _Figure, found: Across, footnotes: _Footnotes) -> str:
     return f"{shown}{' ' if marks and ']' not in shown else ''}{marks}"
 
 
-def _notes(cell: Cell, latency: Across) -> list[str]:
+def row_notes(cell: Cell, main: Across | None = None) -> list[str]:
+    """What a reader must know of a cell beside its figures; `main` is the one that its interval is of."""
+    main = main or across(cell, (_OF_GENERATION if cell.generates else _FIGURES)[0].metric)
     notes = []
     if cell.synthetic:
         notes.append("synthetic weights: made by melt; speed and memory are those of the shapes, energy is not")
@@ -226,8 +249,8 @@ def _notes(cell: Cell, latency: Across) -> list[str]:
     sessions = {run.record.session for run in cell.used}
     if len(sessions) > 1:
         notes.append(f"runs of {len(sessions)} sessions together: the interval does not know what differs between them")
-    if latency.summary.n > 0 and latency.summary.indicative:
-        notes.append(f"indicative: {counted(latency.summary.n, 'run')}, of which nothing may be called significant")
-    if latency.summary.outliers.mad:
-        notes.append(f"{counted(len(latency.summary.outliers.mad), 'run')} far from the others, kept")
+    if main.summary.n > 0 and main.summary.indicative:
+        notes.append(f"indicative: {counted(main.summary.n, 'run')}, of which nothing may be called significant")
+    if main.summary.outliers.mad:
+        notes.append(f"{counted(len(main.summary.outliers.mad), 'run')} far from the others, kept")
     return notes

@@ -60,6 +60,9 @@ WHOLE: dict[str, dict[str, Any]] = {
         "engine": "onnxruntime",
         "model": {"make": "mlp", "seed": 3},
         "inputs": {"x": {"shape": [1, 8], "seed": 2}},
+        "mode": "fixed",
+        "prompt_tokens": 16,
+        "generate_tokens": 8,
         **SETTINGS,
     },
     "lab": {

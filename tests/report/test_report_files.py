@@ -14,7 +14,7 @@ from made_runs import BOARD, Made, session_of, skipped, store
 
 from melt.errors import UsageError
 from melt.records import Reason, ReasonCode
-from melt.report import summary_table, write_report
+from melt.report import summary_tables, write_report
 from melt.store import Unreadable, read_runs
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def footnotes_of(table: Table, text: str) -> str:
 def test_a_figure_is_the_geometric_mean_of_the_runs_with_its_interval(tmp_path: Path) -> None:
     stored(tmp_path, three())
     report = reported(tmp_path)
-    shown = re.fullmatch(r"(\d+\.\d+) \[(\d+\.\d+)–(\d+\.\d+)\]", cell(report.table, 0, "p50"))
+    shown = re.fullmatch(r"(\d+\.\d+) \[(\d+\.\d+)–(\d+\.\d+)\]", cell(report.tables[0], 0, "p50"))
     assert shown is not None
     metric = json_of(report)["cells"][0]["metrics"]["latency_p50_s"]
     medians = list(metric["runs"].values())
@@ -88,9 +88,9 @@ def test_a_figure_is_the_geometric_mean_of_the_runs_with_its_interval(tmp_path: 
 def test_under_three_runs_there_is_no_interval_and_it_says_why(tmp_path: Path) -> None:
     stored(tmp_path, three()[:2])
     report = reported(tmp_path)
-    shown = cell(report.table, 0, "p50")
+    shown = cell(report.tables[0], 0, "p50")
     assert "[" not in shown
-    assert "no interval: 2 of 3 runs" in footnotes_of(report.table, shown)
+    assert "no interval: 2 of 3 runs" in footnotes_of(report.tables[0], shown)
     metric = json_of(report)["cells"][0]["metrics"]["latency_p50_s"]
     assert metric["low"] is None
     assert "3 runs" in metric["why_no_interval"]
@@ -100,9 +100,9 @@ def test_what_is_not_known_is_a_gap_with_its_reason_and_never_zero(tmp_path: Pat
     stored(tmp_path, three())
     report = reported(tmp_path)
     for header, why in (("energy / inference", "no sensor of energy"), ("hottest", "no temperature")):
-        shown = cell(report.table, 0, header)
+        shown = cell(report.tables[0], 0, header)
         assert shown.startswith("–")
-        assert why in footnotes_of(report.table, shown)
+        assert why in footnotes_of(report.tables[0], shown)
     gaps = [line for line in lines_of(report) if line["metric"] in ("energy_j", "temperature_max_c", "latency_p99_s")]
     assert len(gaps) == 9
     assert all(line["value"] == "" and line["reason"] for line in gaps)
@@ -117,18 +117,18 @@ def test_what_is_not_known_is_a_gap_with_its_reason_and_never_zero(tmp_path: Pat
 def test_a_percentile_that_the_samples_do_not_carry_is_a_dash(tmp_path: Path) -> None:
     stored(tmp_path, three(p50_s=0.1))
     report = reported(tmp_path)
-    shown = cell(report.table, 0, "p90")
+    shown = cell(report.tables[0], 0, "p90")
     assert shown.startswith("–")
-    assert "p90 needs 64 independent samples" in footnotes_of(report.table, shown)
+    assert "p90 needs 64 independent samples" in footnotes_of(report.tables[0], shown)
 
 
 def test_energy_is_never_shown_without_its_boundary(tmp_path: Path) -> None:
     stored(tmp_path, three(rich=True, measured_s=125.0, p50_s=0.2, facts=BOARD))
     report = reported(tmp_path)
-    shown = cell(report.table, 0, "energy / inference")
+    shown = cell(report.tables[0], 0, "energy / inference")
     mean_s = json_of(report)["cells"][0]["metrics"]["latency_mean_s"]["value"]
     assert float(shown.split(" ")[0].replace(",", "")) == pytest.approx(6.1 * 1e3 * mean_s, rel=0.01)
-    assert "boundary board_input, provenance measured" in footnotes_of(report.table, shown)
+    assert "boundary board_input, provenance measured" in footnotes_of(report.tables[0], shown)
     (_, net) = (json_of(report)["cells"][0]["metrics"][name] for name in ("j_per_inference", "j_per_inference_net"))
     assert net["value"] is None
     assert "idle" in net["reason"]
@@ -137,8 +137,8 @@ def test_energy_is_never_shown_without_its_boundary(tmp_path: Path) -> None:
 def test_an_invalid_run_is_in_no_figure_and_is_listed_with_its_reasons(tmp_path: Path) -> None:
     stored(tmp_path, [*three(), Made(block=3, p50_s=9.0, reasons=THROTTLED, measured_s=120)])
     report = reported(tmp_path)
-    assert cell(report.table, 0, "runs") == "3/4"
-    assert cell(report.table, 0, "verdict") == "3 valid, 1 invalid"
+    assert cell(report.tables[0], 0, "runs") == "3/4"
+    assert cell(report.tables[0], 0, "verdict") == "3 valid, 1 invalid"
     assert json_of(report)["cells"][0]["metrics"]["latency_p50_s"]["maximum"] < 0.02
     listed = page_of(report).partition("## Runs that do not count")[2].partition("\n## ")[0]
     assert "20261121T030003Z-00000003" in listed
@@ -150,9 +150,9 @@ def test_an_invalid_run_is_in_no_figure_and_is_listed_with_its_reasons(tmp_path:
 def test_a_partial_run_counts_and_is_marked(tmp_path: Path) -> None:
     stored(tmp_path, [*three()[:2], Made(block=2, reasons=CHARGER)])
     report = reported(tmp_path)
-    assert cell(report.table, 0, "runs") == "3/3"
-    assert cell(report.table, 0, "verdict") == "2 valid, 1 partial"
-    assert any("1 partial run included (charger)" in note for note in report.table.rows[0].notes)
+    assert cell(report.tables[0], 0, "runs") == "3/3"
+    assert cell(report.tables[0], 0, "verdict") == "2 valid, 1 partial"
+    assert any("1 partial run included (charger)" in note for note in report.tables[0].rows[0].notes)
     assert "charger: it was charging" in page_of(report)
 
 
@@ -163,8 +163,8 @@ def test_a_run_skipped_first_and_run_later_counts_once_and_both_are_told(tmp_pat
     for at, made in enumerate(slots, 1):
         store(session, made, at)
     report = reported(tmp_path)
-    assert cell(report.table, 0, "runs") == "3/3"
-    assert cell(report.table, 0, "verdict") == "3 valid"
+    assert cell(report.tables[0], 0, "runs") == "3/3"
+    assert cell(report.tables[0], 0, "verdict") == "3 valid"
     assert "not run at first, run later: precheck: zone.cpu-thermal stayed at 61 °C" in page_of(report)
     assert len(json_of(report)["cells"][0]["runs"]["used"]) == 3
 
@@ -176,9 +176,9 @@ def test_what_was_planned_and_has_no_record_is_told(tmp_path: Path) -> None:
         store(session, made, at)
     store(session, Made(block=2, status="skipped", reasons=skipped()), 2)
     report = reported(tmp_path)
-    assert [cell(report.table, row, "runs") for row in (0, 1)] == ["2/3", "0/3"]
-    assert [cell(report.table, row, "verdict") for row in (0, 1)] == ["2 valid, 1 skipped", "3 never started"]
-    assert cell(report.table, 1, "p50").startswith("–")
+    assert [cell(report.tables[0], row, "runs") for row in (0, 1)] == ["2/3", "0/3"]
+    assert [cell(report.tables[0], row, "verdict") for row in (0, 1)] == ["2 valid, 1 skipped", "3 never started"]
+    assert cell(report.tables[0], 1, "p50").startswith("–")
     assert "local, vit-tiny: 3 planned runs never started" in page_of(report)
 
 
@@ -186,18 +186,18 @@ def test_runs_that_may_not_be_pooled_are_rows_of_their_own(tmp_path: Path) -> No
     stored(tmp_path, three(hard={"engine_version": "1.30.0"}), "20261120T030000Z")
     stored(tmp_path, three(hard={"engine_version": "1.31.0"}, seed=2), "20261121T030000Z")
     report = reported(tmp_path)
-    workloads = [cell(report.table, row, "workload") for row in (0, 1)]
+    workloads = [cell(report.tables[0], row, "workload") for row in (0, 1)]
     assert workloads == [f"mobilenetv3 (engine 1.{minor}.0) (synthetic)" for minor in (30, 31)]
-    assert [cell(report.table, row, "runs") for row in (0, 1)] == ["3/3", "3/3"]
+    assert [cell(report.tables[0], row, "runs") for row in (0, 1)] == ["3/3", "3/3"]
 
 
 def test_sessions_that_may_be_pooled_are_one_row_that_says_so(tmp_path: Path) -> None:
     stored(tmp_path, three(), "20261120T030000Z")
     stored(tmp_path, three(seed=2), "20261121T030000Z")
     report = reported(tmp_path)
-    assert len(report.table.rows) == 1
-    assert cell(report.table, 0, "runs") == "6/6"
-    assert any("2 sessions together" in note for note in report.table.rows[0].notes)
+    assert len(report.tables[0].rows) == 1
+    assert cell(report.tables[0], 0, "runs") == "6/6"
+    assert any("2 sessions together" in note for note in report.tables[0].rows[0].notes)
 
 
 def test_a_copied_run_counts_once(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_copied_run_counts_once(tmp_path: Path) -> None:
     runs, _ = read_runs(tmp_path)
     shutil.copytree(runs[0].path, tmp_path / "backup" / runs[0].path.name)
     report = reported(tmp_path)
-    assert cell(report.table, 0, "runs") == "3/3"
+    assert cell(report.tables[0], 0, "runs") == "3/3"
     assert "a newer record of the same planned run counts" in page_of(report)
 
 
@@ -213,15 +213,15 @@ def test_a_report_of_some_runs_of_a_session_does_not_call_the_others_missing(tmp
     stored(tmp_path, three())
     runs, _ = read_runs(tmp_path)
     report = write_report(runs[:1], [], tmp_path / "report", "demo", with_pictures=False)
-    assert cell(report.table, 0, "runs") == "1/?"
+    assert cell(report.tables[0], 0, "runs") == "1/?"
     assert "2 more of its runs lie beside those that this report was given" in page_of(report)
 
 
 def test_simulated_synthetic_and_unverified_are_said_everywhere(tmp_path: Path) -> None:
     stored(tmp_path, three(simulated=True, verified=False))
     report = reported(tmp_path)
-    assert cell(report.table, 0, "device") == "local (simulated)"
-    assert cell(report.table, 0, "workload") == "mobilenetv3 (synthetic)"
+    assert cell(report.tables[0], 0, "device") == "local (simulated)"
+    assert cell(report.tables[0], 0, "workload") == "mobilenetv3 (synthetic)"
     page = page_of(report)
     assert "**Simulated: at least one device is not hardware.**" in page
     assert "linux (not verified on the hardware)" in page
@@ -277,7 +277,7 @@ def test_hostile_names_stay_text_in_csv_and_markdown(tmp_path: Path) -> None:
         for line in page.splitlines()
         if line.startswith("| ") and "synthetic" in line
     }
-    assert widths == {len(report.table.columns) + 1}
+    assert widths == {len(report.tables[0].columns) + 1}
 
 
 def test_the_page_says_what_measuring_cost_and_how_it_was_done(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_a_run_whose_raw_data_is_gone_is_still_in_the_table(tmp_path: Path) -> N
         (run.path / "events.jsonl").unlink()
         (run.path / "trace.parquet").write_bytes(b"not parquet")
     report = reported(tmp_path, with_pictures=True)
-    assert cell(report.table, 0, "runs") == "3/3"
+    assert cell(report.tables[0], 0, "runs") == "3/3"
     assert not [file for file in report.files if PICTURES.search(file.name)]
     assert any("local/mobilenetv3" in note for note in report.notes)
 
@@ -376,7 +376,7 @@ def test_an_agent_that_was_killed_is_not_said_to_have_left_something_changed(tmp
 
 def test_a_reason_that_many_columns_share_is_one_footnote(tmp_path: Path) -> None:
     stored(tmp_path, [Made(block=0, status="skipped", reasons=skipped())])
-    assert reported(tmp_path).table.footnotes == ("no_run: no run of this cell counts",)
+    assert reported(tmp_path).tables[0].footnotes == ("no_run: no run of this cell counts",)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -390,4 +390,4 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_the_table_alone_is_the_reports_table(tmp_path: Path) -> None:
     stored(tmp_path, three())
     runs, _ = read_runs(tmp_path)
-    assert summary_table(runs) == reported(tmp_path).table
+    assert summary_tables(runs) == reported(tmp_path).tables

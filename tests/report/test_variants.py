@@ -8,7 +8,7 @@ import pytest
 from made_runs import Made, session_of, skipped, store
 
 from melt.records import Reason, ReasonCode
-from melt.report import summary_table
+from melt.report import summary_tables
 from melt.store import read_runs
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def rows(root: Path, *sessions: Sequence[Made], stored: int | None = None) -> Ma
         session = session_of(root, slots, f"2026112{number}T030000Z")
         for at, one in enumerate(slots[:stored]):
             store(session, one, at)
-    table = summary_table(read_runs(root)[0])
+    table = summary_tables(read_runs(root)[0])[0]
     found = {row.cells[1].removeprefix("mobilenetv3").removesuffix(" (synthetic)"): row.cells[2] for row in table.rows}
     assert len(found) == len(table.rows), "two rows have the same name"
     return {name.strip(" ()"): runs for name, runs in found.items()}
