@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from benchmarks import agent, ort, overhead
+from benchmarks import agent, commands, dead_peer, ort, overhead, transfer
 from benchmarks.harness import Figure, carry_out, choose
 from melt.errors import UsageError
 
@@ -19,8 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 FIGURES: Mapping[str, Figure] = {
-    figure.name: figure for figure in (agent.CPU_SHARE, agent.LATE_P99, ort.FIDELITY, overhead.RUN_OVERHEAD)
+    figure.name: figure
+    for figure in (
+        agent.CPU_SHARE,
+        agent.LATE_P99,
+        ort.FIDELITY,
+        *overhead.RUN_OVERHEADS,
+        *transfer.RATIOS,
+        transfer.REPUSH,
+        *commands.COMMANDS,
+        dead_peer.DEAD_PEER,
+    )
 }
+_TESTS = Path(__file__).parents[1] / "tests"
 
 
 def main(
@@ -46,4 +58,6 @@ def main(
 
 
 if __name__ == "__main__":
+    # the servers that the transports are measured on are those of the tests
+    sys.path += [str(_TESTS), str(_TESTS / "transport")]
     sys.exit(main(sys.argv[1:]))

@@ -26,21 +26,22 @@ class Carried:
     wall_s: float
 
 
-def one_run(folder: Path, workload: dict[str, Any], protocol: dict[str, Any]) -> Carried:
-    """A session of one run on this computer, everything below `folder`; raises DeviceError when it is not usable.
+def one_run(folder: Path, workload: dict[str, Any], protocol: dict[str, Any], address: str = "local:") -> Carried:
+    """A session of one run on this computer, reached by `address`, everything below `folder`.
 
-    A second call with the same folder finds model, library and programs delivered, as a second session does.
+    A second call with the same folder finds model, library and programs delivered, as a second session does. Raises
+    DeviceError when the run is not usable.
     """
     _write(folder / "workload.yaml", {"kind": "workload", **workload})
     suite: dict[str, Any] = {"kind": "suite", "name": "bench", "workloads": ["workload.yaml"]}
     suite["protocol"] = {"preset": "quick", "runs": 1, **protocol}
     suite["precheck"] = {"zone_max_c": 200}  # a warm computer is not waited for: that would be a figure of its fan
     _write(folder / "suite.yaml", suite)
-    here = {"profile": "linux", "address": "local:", "workdir": str(folder / "device")}
-    _write(folder / "lab.yaml", {"kind": "lab", "devices": {"local": here}})
+    here = {"profile": "linux", "address": address, "workdir": str(folder / "device")}
+    _write(folder / "lab.yaml", {"kind": "lab", "devices": {"here": here}})
     (folder / "device").mkdir(exist_ok=True)
     lab = load_lab(folder / "lab.yaml")
-    plan = make_plan(*load_suite(str(folder / "suite.yaml")), lab, ("local",), {})
+    plan = make_plan(*load_suite(str(folder / "suite.yaml")), lab, ("here",), {})
     session = begin_session(plan, folder / "results")
     said: list[str] = []
     steps: list[tuple[str, float]] = []

@@ -57,19 +57,21 @@ def ondevice_sources() -> Path:
 
 
 @contextlib.contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def appearing(path: Path, *, synced: bool = True) -> Iterator[Path]:
     """A temporary name beside `path` to fill: synced and renamed to `path` at the end, removed after an error.
 
-    Whoever reads `path` meanwhile, or after a crash, sees the old file or the new one. Raises OSError.
+    Whoever reads `path` meanwhile, or after a crash, sees the old file or the new one; where it is not `synced`, that
+    holds as long as this computer goes on. Raises OSError.
     """
     temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.part")
     try:
         yield temporary
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if synced:
+            descriptor = os.open(temporary, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.__main__ import FIGURES, main
 from benchmarks.harness import Figure, Result, Round, carry_out, choose
+from benchmarks.peers import environment, needed
+from benchmarks.transfer import interleaved_ratio
 from melt.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benchmarks.harness import Bounds
 
 
@@ -148,5 +154,60 @@ def test_every_promised_figure_is_there_with_its_target() -> None:
         "agent_late_p99_s": ("s", (None, 0.003)),
         "ort_fidelity": ("1", (0.98, 1.02)),
         "run_overhead_local_s": ("s", (None, 1.0)),
+        "run_overhead_ssh_s": ("s", (None, 2.0)),
+        "run_overhead_adb_s": ("s", (None, 2.0)),
+        "ssh_push_ratio": ("1", (0.65, None)),
+        "ssh_pull_ratio": ("1", (0.65, None)),
+        "adb_push_ratio": ("1", (0.95, None)),
+        "adb_pull_ratio": ("1", (0.9, None)),
+        "adb_tcp_push_ratio": ("1", (0.8, None)),
+        "adb_tcp_pull_ratio": ("1", (0.5, None)),
+        "repush_s": ("s", (None, 0.5)),
+        "ssh_command_s": ("s", (None, 0.010)),
+        "adb_command_s": ("s", (None, 0.030)),
+        "adb_tcp_command_s": ("s", (None, 0.010)),
+        "dead_peer_s": ("s", (None, 15.0)),
     }
-    assert all(name == figure.name and figure.rounds >= 5 for name, figure in FIGURES.items())
+    assert all(name == figure.name and figure.rounds >= 3 for name, figure in FIGURES.items())
+
+
+def test_what_a_test_would_be_skipped_for_is_why_a_figure_fails() -> None:
+    def measure(this: Round) -> float:
+        with needed():
+            pytest.skip("SSH is NOT tested: there is no sshd")
+        return 1.0
+
+    code, lines, _ = called({"a": Figure("a", "s", (None, 2.0), 3, measure), "b": fixed("b", 1.0)})
+    assert (code, lines[0]["ok"], lines[0]["reason"]) == (1, False, "DeviceError: SSH is NOT tested: there is no sshd")
+    assert lines[1]["value"] == 1.0
+
+
+def test_the_environment_is_put_back_whatever_happens_meanwhile() -> None:
+    before = dict(os.environ)
+    with environment(MELT_THERE="before"):
+        with contextlib.suppress(DeviceError), environment(MELT_THERE="now", MELT_NOT_THERE="now"):
+            assert (os.environ["MELT_THERE"], os.environ["MELT_NOT_THERE"]) == ("now", "now")
+            raise DeviceError("meanwhile")
+        assert (os.environ["MELT_THERE"], "MELT_NOT_THERE" in os.environ) == ("before", False)
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(("ours_s", "theirs_s", "ratio"), [(2.0, 1.0, 0.5), (1.0, 3.0, 3.0)])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_rate_beside_anothers_is_above_one_for_the_faster_whoever_begins(
+    tmp_path: Path, number: int, ours_s: float, theirs_s: float, ratio: float
+) -> None:
+    order: list[str] = []
+
+    def took_s(who: str, each_s: float) -> float:
+        order.append(who)
+        return each_s
+
+    def ours(_: Path) -> float:
+        return took_s("ours", ours_s)
+
+    def theirs(_: Path) -> float:
+        return took_s("theirs", theirs_s)
+
+    assert interleaved_ratio(Round(number, tmp_path), ours, theirs) == ratio
+    assert order == (["theirs", "ours", "ours", "theirs"] if number else ["ours", "theirs", "theirs", "ours"])

@@ -34,7 +34,6 @@ _STAT = struct.Struct("<4sIQQIIIIQqqq")
 _DATA_LIMIT = 65536
 _DATAS = 15
 """Data pieces in one write: with their heads just below what one message to a daemon carries."""
-_WRITEBACK = 16 << 20
 _REASON_LIMIT = 65536
 _TIDY_S = 15.0
 _FAILURES = {
@@ -93,7 +92,7 @@ def pull(link: Link, source: str, target: Path, *, deadline: Deadline, limit_byt
         if found.size_bytes > limit_bytes:
             raise DeviceError(f"{source} is larger than {limit_bytes} bytes and was left on {link.name}")
         try:
-            with appearing(target) as temporary:
+            with appearing(target, synced=False) as temporary:
                 with temporary.open("wb", buffering=0) as out:
                     sync.receive(source, out, limit_bytes)
                 temporary.chmod(0o644)
@@ -159,7 +158,7 @@ class _Sync:
     def receive(self, path: str, out: BinaryIO, limit_bytes: int) -> None:
         """Reads a file of the device into `out`."""
         self._write(_request(b"RECV", path.encode("utf-8", "surrogateescape")))
-        done = begun = left = 0
+        done = left = 0
         while True:
             view = memoryview(self._some())
             while view:
@@ -180,10 +179,6 @@ class _Sync:
                 done += left
                 if done > limit_bytes:
                     raise DeviceError(f"{path} on {self._name} grew beyond {limit_bytes} bytes")
-            if done - begun >= _WRITEBACK:
-                # the disk begins now with what a sync at the end would otherwise wait for
-                os.posix_fadvise(out.fileno(), begun, done - begun, os.POSIX_FADV_DONTNEED)
-                begun = done
 
     def _some(self) -> Bytes:
         """What is here, otherwise what comes next."""

@@ -102,7 +102,7 @@ class Transport(Protocol):
         """
 
     def pull(self, source: str, target: Path, *, deadline: Deadline, limit_bytes: int) -> None:
-        """Makes `target` here a copy of the device's `source`.
+        """Makes `target` here a copy of the device's `source`, whole or not at all; whoever keeps it syncs it.
 
         Raises DeviceError when it is missing or larger than `limit_bytes`.
         """

@@ -76,7 +76,7 @@ class LocalTransport:
     def pull(self, source: str, target: Path, *, deadline: Deadline, limit_bytes: int) -> None:
         data = _open_file(source)
         try:
-            with data, appearing(target) as temporary:
+            with data, appearing(target, synced=False) as temporary:
                 if os.fstat(data.fileno()).st_size > limit_bytes:
                     raise DeviceError(f"{source} is larger than {limit_bytes} bytes and was left where it is")
                 with temporary.open("wb") as out:

@@ -104,7 +104,7 @@ def pull(link: Link, source: str, target: Path, *, deadline: Deadline, limit_byt
     what = f"copying {source} from {link.name}"
     deadline.check(what)
     try:
-        with appearing(target) as temporary, temporary.open("wb") as out:
+        with appearing(target, synced=False) as temporary, temporary.open("wb") as out:
             argv = ["sh", "-c", _PULL, "sh", _plain(source), str(limit_bytes)]
             command = Command(link, argv, deadline, has_stdin=False)
             try:

@@ -115,7 +115,8 @@ def start_sshd(folder: Path, *lines: str, inside: Sequence[str] = ()) -> Sshd:
         time.sleep(0.02)
     process.kill()
     process.wait()
-    raise RuntimeError(f"sshd did not start: {(folder / 'log').read_text()}")
+    last = (folder / "log").read_text().strip().splitlines()[-1:]
+    raise RuntimeError(f"sshd did not start: {last}")
 
 
 def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:

@@ -60,7 +60,8 @@ static bool write_state(int dir, const char *name, const Sha256 *s) {
     snprintf(fresh, sizeof fresh, "%s.new", name);
     sha256_state(s, hex);
     int n = snprintf(text, sizeof text, "%" PRIu64 " %s\n", s->n_bytes, hex);
-    int fd = openat(dir, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    unlinkat(dir, fresh, 0); /* of one that died; and what somebody else put there is not written to */
+    int fd = openat(dir, fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0) return false;
     bool fine = write(fd, text, (size_t)n) == n;
     return close(fd) == 0 && fine && renameat(dir, fresh, dir, name) == 0;
