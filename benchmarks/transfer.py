@@ -1,8 +1,8 @@
 """How fast a large file is copied, against the program that people use for it; and what it costs to find it there.
 
-Each copy is a person's: connecting is in it, and so is what makes melt's appear whole, a rename. Neither side syncs. Both
-write to the same file system under a name that was not there; the source is in memory, and nothing waits for the disk
-when a copy begins.
+Each copy is a person's: connecting is in it, and so is what makes melt's appear whole, a rename. Neither side syncs.
+Both write to the same file system under a name that was not there; the source is in memory, and nothing waits for the
+disk when a copy begins.
 """
 
 from __future__ import annotations
