@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from melt.analysis.events import mark, whole
+from melt.analysis.events import Inferences, mark, whole
 from melt.analysis.percentiles import percentiles
 from melt.records import Metric, gap
 
@@ -103,10 +103,16 @@ def _rate(parts: Sequence[tuple[int, int]], why_not: str, note: str | None) -> M
 
 
 def _gaps(kept: Sequence[Request]) -> dict[str, Metric]:
-    """Inter-token latencies, pooled inside the run; a gap never spans two requests."""
-    between = [np.diff(r.stamps) for r in kept]
-    pooled = np.concatenate(between).astype(np.float64) * 1e-9 if between else np.zeros(0)
-    return {ITL[p]: metric for p, metric in percentiles(pooled).items()}
+    """Inter-token latencies, pooled inside the run."""
+    return {ITL[p]: metric for p, metric in percentiles(gaps(kept).seconds).items()}
+
+
+def gaps(made: Sequence[Request]) -> Inferences:
+    """The gaps between tokens as if each were an inference, from one token to the next; none spans two requests."""
+    stamps = [r.stamps for r in made if len(r.tokens) > 1]
+    begin = np.concatenate([s[:-1] for s in stamps]) if stamps else np.zeros(0, dtype=np.int64)
+    end = np.concatenate([s[1:] for s in stamps]) if stamps else np.zeros(0, dtype=np.int64)
+    return Inferences(np.arange(begin.size, dtype=np.int64), begin, end, 0)
 
 
 def _sizes(events: Sequence[Event], kept: Sequence[Request]) -> dict[str, Metric]:

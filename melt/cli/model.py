@@ -10,28 +10,43 @@ import typer
 from melt import makers
 from melt.cli.console import out, plain, print_json
 from melt.cli.options import AsJson
+from melt.errors import UsageError, nearest
+from melt.makers import gguf
 
 app = typer.Typer(no_args_is_help=True, help="Make models without a download, and look into them.")
 
 
 @app.command(epilog="Example: **melt model make mobilenetv3-large --out m.onnx**")
 def make(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(makers.MAKERS)}.")],
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join((*makers.MAKERS, *gguf.NETWORKS))}.")],
     file: Annotated[Path, typer.Option("--out", help="The file to write.", metavar="FILE")],
+    quant: Annotated[
+        str | None, typer.Option("--quant", help=f"Of a language model: {', '.join(gguf.QUANTS)}; q4_0 if not said.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Another seed gives other weights.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Make a model with the published layer shapes and random weights; it is labelled synthetic everywhere."""
+    if name in gguf.NETWORKS:
+        _print_language(gguf.make(name, file, quant=quant or "q4_0", seed=seed), as_json=as_json)
+        return
+    if quant is not None and name in makers.MAKERS:
+        raise UsageError(f"--quant is for language models, and '{name}' is none: leave it out")
+    if name not in makers.MAKERS:
+        raise UsageError(f"no model is called '{name}': {nearest(name, (*makers.MAKERS, *gguf.NETWORKS))}")
     _print(makers.make(name, file, seed=seed), as_json=as_json)
 
 
 @app.command(epilog="Example: **melt model info m.onnx**")
 def info(
-    file: Annotated[Path, typer.Argument(help="An ONNX file.")],
+    file: Annotated[Path, typer.Argument(help="An ONNX or GGUF file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Tell a model's inputs, outputs, parameters and multiply-adds."""
-    _print(makers.info(file), as_json=as_json)
+    """Tell a model's inputs, outputs and multiply-adds, or a language model's mix and what a token reads."""
+    if is_gguf(file):
+        _print_language(gguf.info(file), as_json=as_json)
+    else:
+        _print(makers.info(file), as_json=as_json)
 
 
 def _print(model: makers.ModelInfo, *, as_json: bool) -> None:
@@ -48,3 +63,38 @@ def _print(model: makers.ModelInfo, *, as_json: bool) -> None:
     out.print(f"  parameters: {model.parameters:,}; multiply-adds: {macs}", soft_wrap=True)
     ops = ", ".join(f"{plain(op)} {count}" for op, count in sorted(model.ops.items()))
     out.print(f"  nodes: {model.nodes} ({ops}); opset {model.opset}; sha256 {model.sha256}", soft_wrap=True)
+
+
+def is_gguf(file: Path) -> bool:
+    """By its first bytes; a file that cannot be read is for others to tell."""
+    try:
+        with file.open("rb") as data:
+            return data.read(4) == b"GGUF"
+    except OSError:
+        return False
+
+
+def _print_language(model: gguf.GgufInfo, *, as_json: bool) -> None:
+    if as_json:
+        print_json(model.model_dump(mode="json"))
+        return
+    label = "synthetic: made by melt, its weights are random" if model.synthetic else "not made by melt"
+    out.print(f"{plain(model.path)}: {model.size_bytes} bytes, {label}", soft_wrap=True)
+    out.print(f"  {plain(model.name)}, architecture {plain(model.architecture)}, {model.parameters:,} parameters")
+    shape = {
+        "layers": model.layers,
+        "heads": model.heads,
+        "of keys and values": model.kv_heads,
+        "trained context": model.context_length,
+        "vocabulary": model.vocabulary,
+    }
+    out.print("  " + ", ".join(f"{name} {value:,}" for name, value in shape.items() if value is not None))
+    for kind, share in model.types.items():
+        out.print(f"  {plain(kind)}: {share.tensors} tensors, {share.parameters:,} parameters, {share.bytes} bytes")
+    for what, value, reason in (
+        ("weights read for a token", model.weight_bytes_per_token, model.weight_bytes_per_token_reason),
+        ("cache of a token in float16", model.kv_bytes_per_token, model.kv_bytes_per_token_reason),
+    ):
+        known = f"{value:,} bytes" if value is not None else f"not known: {plain(reason)}"
+        out.print(f"  {what}: {known}", soft_wrap=True)
+    out.print(f"  sha256 {model.sha256}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from melt.device.answers import LINE_BYTES, Entry, Hashed, Space, read
 from melt.device.sending import PART_BYTES, Meter, Moved, Sending
 from melt.errors import DeviceError, TransportError, TransportTimeout, UsageError
 from melt.transport import Deadline, Transport
@@ -72,12 +72,23 @@ def list_folder(transport: Transport, agent: str, folder: str, used: Iterable[st
     done = transport.run([agent, "list", folder, *used], deadline=Deadline.after(_COMMAND_S))
     if not done.ok:
         raise DeviceError(f"folder {folder} of the device cannot be read: {done.complaint}")
-    first, *rest = [json.loads(line) for line in done.stdout.decode("ascii").splitlines()]
-    files = {e["name"]: Listed(e["bytes"], e["used_s"], e["changed_s"], e["checked"]) for e in rest}
-    return Listing(first["free_bytes"], first["now_s"], files)
+    first, *rest = done.stdout.splitlines() or [b""]
+    space, entries = read(Space, first), [read(Entry, line) for line in rest]
+    files = {_name(e.name): Listed(e.size_bytes, e.used_s, e.changed_s, e.checked) for e in entries}
+    return Listing(space.free_bytes, space.now_s, files)
 
 
-def hash_files(transport: Transport, agent: str, folder: str, names: Iterable[str]) -> dict[str, str]:
+def _name(told: str) -> str:
+    """The agent writes each byte of a name as the code point of the same number."""
+    try:
+        return told.encode("latin-1").decode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return told
+
+
+def hash_files(
+    transport: Transport, agent: str, folder: str, names: Iterable[str], on_word: Callable[[], object] = lambda: None
+) -> dict[str, str]:
     """The SHA-256 of files on the device, read there; one that cannot be read has none. Raises TransportError."""
     wanted = list(names)
     if not wanted:
@@ -88,10 +99,12 @@ def hash_files(transport: Transport, agent: str, folder: str, names: Iterable[st
     process = transport.start([agent, "hash", folder, *wanted])
     try:
         while chunk := process.read(Deadline.after(min(_SILENT_S, end.left_s))):
+            on_word()
+            end.check(f"reading {folder} on the device")
             *lines, rest = (rest + chunk).split(b"\n")
-            for told in map(json.loads, filter(None, lines)):
-                if "sha256" in told:
-                    found[told["name"]] = told["sha256"]
+            for told in (read(Hashed, line) for line in [*filter(None, lines), rest[LINE_BYTES:]] if line):
+                if told.sha256:
+                    found[_name(told.name)] = told.sha256
         done = process.wait(Deadline.after(_COMMAND_S))
     except TransportTimeout as error:
         raise TransportError(f"the device stopped answering while it read {folder}: {error}") from error
@@ -126,10 +139,11 @@ class Blobs:
         """
         hashes = {role: sha256_of(path) for role, path in files.items()}
         wanted = {hashes[role]: path for role, path in files.items()}
-        listing = list_folder(self.transport, self.agent, self.folder, wanted)
+        listing = list_folder(self.transport, self.agent, self.folder, [*wanted, self.agent.rpartition("/")[2]])
         here = {d for d, path in wanted.items() if d in listing.files and listing.files[d].size_bytes == _size(path)}
         doubtful = sorted(digest for digest in here if verify or not listing.files[digest].checked)
-        read_again = hash_files(self.transport, self.agent, self.folder, doubtful)
+        nothing = Moved(0, 0, 0.0)
+        read_again = hash_files(self.transport, self.agent, self.folder, doubtful, lambda: on_moved(nothing))
         for digest in doubtful:
             if read_again.get(digest) != digest:
                 say(f"{self.device_name}: {wanted[digest].name} is damaged there and is delivered again")
@@ -147,14 +161,21 @@ class Blobs:
         sending = Sending(self.transport, self.agent, self.folder, digest, path, _size(path), self.device_name)
         if sending.size_bytes > PART_BYTES:
             say(f"{self.device_name}: delivering {path.name}, {sending.size_bytes >> 20} MiB")
+        before = meter.done_bytes
         try:
             sending.carry_out(begun_bytes, meter)
         except DeviceError as error:
             if error.code != "corrupt":
                 raise
             say(f"{error}; it is sent once more")
-            meter.skip(-sending.size_bytes)
+            meter.skip(before - meter.done_bytes)
             sending.carry_out(0, meter)
+
+    def _in_use(self) -> set[str]:
+        """The blobs that a job on the device names in its plan: it may be another host's, under way or about to be."""
+        plans = f"{self.folder.rpartition('/')[0]}/jobs/*/plan"
+        done = self.transport.run([self.agent, "probe", "500", plans], deadline=Deadline.after(_COMMAND_S))
+        return set(_DIGEST.findall(done.stdout.decode(errors="replace")))
 
     def _make_room(
         self, listing: Listing, wanted: Iterable[str], missing: Mapping[str, Path], say: Callable[[str], None]
@@ -165,9 +186,16 @@ class Blobs:
         for digest, path in missing.items():
             size, begun = _size(path), grown[digest]
             need += max(0, size - (begun.size_bytes if begun else 0)) + (PART_BYTES if size > PART_BYTES else 0)
-        dead = {name: file for name, file in listing.files.items() if _is_dead(name, file, listing.now_s)}
+        dead = {
+            name: file
+            for name, file in listing.files.items()
+            if name[:64] not in missing and _is_dead(name, file, listing.now_s)
+        }
         mine = {*wanted, self.agent.rpartition("/")[2]}
         old = {n: f for n, f in listing.files.items() if n[:64] not in mine and _DIGEST.match(n) and n not in dead}
+        if listing.free_bytes + sum(file.size_bytes for file in dead.values()) < need:
+            in_use = self._in_use()
+            old = {name: file for name, file in old.items() if name[:64] not in in_use}
         free = listing.free_bytes + sum(file.size_bytes for file in dead.values())
         leave: list[str] = []
         for name in sorted(old, key=lambda name: old[name].used_s):
@@ -191,7 +219,10 @@ class Blobs:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _is_dead(name: str, file: Listed, now_s: int) -> bool:

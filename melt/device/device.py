@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from melt.device.answers import Probed, read
 from melt.device.blobs import Blobs, sha256_of
 from melt.device.connect import connect
 from melt.device.line import Line
@@ -31,6 +31,7 @@ COMMAND_S = 30.0
 _PROBE_FILE_MS = 500
 _PROBE_S = 60.0
 _FACTS = "system"
+_LONGEST_MACHINE = 64
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Device:
         done = self.run([self.agent, "probe", str(_PROBE_FILE_MS), *patterns], _PROBE_S)
         if not done.ok:
             raise DeviceError(f"{self.name}: the agent could not read the device's files: {done.complaint}")
-        return {c.source: c for c in map(_captured, done.stdout.decode("ascii").splitlines())}
+        return {c.source: c for c in map(_captured, done.stdout.splitlines())}
 
     def close(self) -> None:
         """Lets go of the link; the next question to the device makes it anew."""
@@ -149,7 +150,7 @@ def machine_of(name: str, spec: LabDevice) -> str:
 
 def _machine(name: str, transport: Transport) -> str:
     done = transport.run(["uname", "-m"], deadline=Deadline.after(COMMAND_S))
-    machine = done.stdout.decode(errors="replace").strip()
+    machine = done.stdout[:_LONGEST_MACHINE].decode(errors="replace").strip()
     if not done.ok or not machine:
         raise DeviceError(f"{name}: 'uname -m' does not tell the processor: {done.complaint}")
     return {"arm64": "aarch64", "armv8l": "aarch64", "amd64": "x86_64"}.get(machine, machine)
@@ -221,10 +222,8 @@ def _capture(device: Device, readings: list[Reading]) -> Captures:
     return captures
 
 
-def _captured(line: str) -> Captured:
+def _captured(line: bytes) -> Captured:
     """One line of the agent's probe; it writes each byte as the code point of the same number."""
-    entry = json.loads(line)
-    path = entry["path"].encode("latin-1").decode(errors="surrogateescape")
-    if "error" in entry:
-        return Captured(path, b"", entry["error"])
-    return Captured(path, entry["data"].encode("latin-1"))
+    entry = read(Probed, line)
+    path = entry.path.encode("latin-1").decode(errors="surrogateescape")
+    return Captured(path, entry.data.encode("latin-1"), entry.error)

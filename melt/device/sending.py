@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import collections
-import json
 import secrets
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from melt.device.answers import Taken, read
 from melt.errors import DeviceError
 from melt.transport import Deadline
 from melt.transport.source import Part
@@ -56,6 +56,11 @@ class Meter:
         self._done_bytes = 0
         self._told_at = 0.0
         self._seen = collections.deque([(time.monotonic(), 0)])
+
+    @property
+    def done_bytes(self) -> int:
+        """What counts as done by now."""
+        return self._done_bytes
 
     def add(self, n_bytes: int) -> None:
         """So many more were sent; fewer than none when some have to be sent again."""
@@ -120,7 +125,7 @@ class Sending:
     def _take(self, name: str, at: int) -> int:
         """The device puts a part in its place; how many bytes are there now."""
         words = [self.agent, "take", self.folder, self.digest, name, str(at), str(self.size_bytes)]
-        done = self.transport.run(words, deadline=Deadline.after(transfer_limit_s(0)))
+        done = self.transport.run(words, deadline=Deadline.after(transfer_limit_s(self.size_bytes)))
         if done.code == _CORRUPT:
             raise DeviceError(
                 f"{self.path} did not arrive on {self.device_name} as it was read: it changed meanwhile, or the "
@@ -130,4 +135,4 @@ class Sending:
         if not done.ok:
             code = "no_space" if "No space" in done.complaint else "device"
             raise DeviceError(f"{self.device_name}: {self.path} cannot be kept there: {done.complaint}", code=code)
-        return int(json.loads(done.stdout)["bytes"])
+        return read(Taken, done.stdout).size_bytes

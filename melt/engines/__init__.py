@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 
 from melt.engines.base import Command, Engine, InputShape, OutputCheck, Prepared, Request, StopRules
+from melt.engines.llamacpp import LlamaCpp
 from melt.engines.onnxruntime import OnnxRuntime
 from melt.errors import UsageError, nearest
 
-ENGINES: Mapping[str, Callable[[], Engine]] = {"onnxruntime": OnnxRuntime}
+ENGINES: Mapping[str, Callable[[], Engine]] = {"llama.cpp": LlamaCpp, "onnxruntime": OnnxRuntime}
 
 
 def engine_named(name: str) -> Engine:

@@ -30,7 +30,7 @@ class InputShape:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be run. `library` is a path on the device that replaces the library melt would deliver."""
+    """What is to be run. `library` is a path on the device in place of the library, or program, melt brings."""
 
     name: str
     """The workload's name, for messages."""
@@ -40,6 +40,10 @@ class Request:
     inputs: Mapping[str, InputShape]
     stop: StopRules
     library: str | None = None
+    here: bool = False
+    """Whether this computer is the device."""
+    cpu_features: frozenset[str] = frozenset()
+    """What the device's processor can do, in the kernel's words."""
     say: Callable[[str], None] = lambda _: None
     """Told what a person should know while they wait."""
 
@@ -48,12 +52,11 @@ class Request:
 class Prepared:
     """What goes to the device, and what is known of it here.
 
-    `files` maps a role to a file of this computer; `program` is the native program that runs it. `params` are all the
+    `files` maps a role to a file of this computer; `program` is the one that runs it. `params` are all the
     parameters as they will be used; `identity` is what two comparable runs share.
     """
 
     request: Request
-    program: str
     files: Mapping[str, Path]
     params: Mapping[str, Any]
     synthetic: bool
@@ -93,7 +96,7 @@ class Engine(Protocol):
         """
 
     def command(self, prepared: Prepared, place: Callable[[str], str], job_dir: str) -> Command:
-        """The command line; `place` tells where the file of a role (or of the role `program`) is on the device."""
+        """The command line; `place` tells where the file of a role is on the device."""
 
     def trial(self, prepared: Prepared, place: Callable[[str], str]) -> Command:
         """A command that ends at once, well only where the device has what program and libraries need of it."""

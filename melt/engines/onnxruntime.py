@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 from melt.engines.base import Command, InputShape, OutputCheck, Prepared, Request
 from melt.engines.wheels import onnxruntime_library
 from melt.errors import Unsupported, UsageError, nearest
+from melt.native import build
 from melt.places import cache_dir, write_whole
 from melt.records import Strict
 
@@ -74,6 +75,7 @@ class OnnxRuntime:
         files.update({f"input.{name}": _stored(array) for name, array in arrays.items()})
         if request.library is None:
             files["library"] = _library(request)
+        files["program"] = build("ort_runner", request.machine, here=request.here, say=request.say)
         identity = {
             "model_sha256": _digest_file(request.model),
             "inputs_sha256": _digest(
@@ -84,7 +86,6 @@ class OnnxRuntime:
         }
         return Prepared(
             request=request,
-            program="ort_runner",
             files=files,
             params=params.model_dump(),
             synthetic=synthetic,

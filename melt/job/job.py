@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from melt.job.plan import JobPlan
 
 _LOCKED = 75
+_LINE_BYTES = 1 << 20
+_NO_JOB = 2
+_KILLED = 128
 _MAX_FILE_BYTES = 2 << 30
 _POLL_S = 0.5
 _TRIES = 3
@@ -72,6 +74,8 @@ def start(device: Device, plan: JobPlan) -> None:
             f"{device.name} is busy, locked by {owner}: wait for that run, or resume the session that it belongs to",
             code="locked",
         )
+    if done.code > _KILLED:
+        raise TransportError(f"{device.name}: the start was broken off there ({done.complaint}): try again")
     if not done.ok:
         raise DeviceError(f"{device.name}: the job did not start: {done.complaint}")
 
@@ -122,6 +126,12 @@ def watch(
                 continue
             if not chunk:
                 done = process.wait(Deadline.after(_SILENT_S))
+                if done.code != _NO_JOB:
+                    kind = TransportError if done.code > _KILLED else DeviceError
+                    raise kind(
+                        f"{device.name}: the watcher of run {run_id} ended ({done.complaint}): the job goes on; look "
+                        "at the device, then --resume"
+                    )
                 raise DeviceError(
                     f"{device.name}: the device no longer knows run {run_id} ({done.complaint}): go on with --resume, "
                     "which repeats it",
@@ -129,6 +139,7 @@ def watch(
                 )
             heard = time.monotonic()
             *lines, rest = (rest + chunk).split(b"\n")
+            rest = rest[:_LINE_BYTES]
             for line in filter(bytes.strip, lines):
                 with contextlib.suppress(ParseError):  # a damaged status: the agent's end is told apart from it
                     now = _parse_status(line)
@@ -138,7 +149,7 @@ def watch(
         process.close()
 
 
-def collect(device: Device, run_id: str, folder: Path) -> int:
+def collect(device: Device, run_id: str, folder: Path, cancelled: Callable[[], bool] = lambda: False) -> int:
     """Brings every file of an ended job into `folder`, each found to be what the device has; the bytes free there.
 
     Raises TransportError, DeviceError; what is in the folder by then is brought again by the next try.
@@ -149,12 +160,18 @@ def collect(device: Device, run_id: str, folder: Path) -> int:
     for name in names:
         if "/" in name or name.startswith(".") or not name.isprintable():
             raise DeviceError(f"{device.name}: job {run_id} holds a file with an odd name, {name!r}: look at {source}")
+
+    def look() -> None:
+        if cancelled():
+            raise Interrupted(f"{device.name}: interrupted while run {run_id} was collected")
+
     wrong = names
     for _ in range(_TRIES):
         for name in wrong:
+            look()
             deadline = Deadline.after(transfer_limit_s(listing.files[name].size_bytes))
             device.transport.pull(f"{source}/{name}", folder / name, deadline=deadline, limit_bytes=_MAX_FILE_BYTES)
-        there = hash_files(device.transport, device.agent, source, wrong)
+        there = hash_files(device.transport, device.agent, source, wrong, look)
         wrong = [name for name in wrong if there.get(name) != _sha256(folder / name)]
         if not wrong:
             return listing.free_bytes
@@ -188,6 +205,6 @@ def _sha256(path: Path) -> str:
 
 def _parse_status(line: bytes) -> JobStatus:
     try:
-        return JobStatus.model_validate(json.loads(line))
+        return JobStatus.model_validate_json(line)
     except ValueError as error:
         raise ParseError(f"a job's status cannot be read: {error}", line) from None

@@ -137,7 +137,8 @@ class Worker:
     def _look_again_after(self, stored: StoredRun) -> None:
         """After a first failure of a cell, what lies on the device is read again before its next run."""
         cell, failed = stored.record.cell, stored.record.status == "failed"
-        self._to_verify.discard(cell)
+        if stored.record.status != "skipped":
+            self._to_verify.discard(cell)
         if failed and cell not in self._failed:
             self._failed.add(cell)
             self._to_verify.add(cell)
@@ -227,6 +228,8 @@ class Worker:
                         min_n=cell.setting("protocol.min_n"),
                     ),
                     library=override.library if override else None,
+                    here=device.here,
+                    cpu_features=frozenset(str(device.fact("cpu_features") or "").split()),
                     say=self._say,
                 )
             )

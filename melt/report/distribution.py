@@ -146,7 +146,7 @@ def _density(values: Float64s, grid: Float64s) -> Float64s:
 
 def _medians(axes: Axes, row: Row) -> None:
     summary = row.summary
-    medians = [m.value for run in row.cell.used if (m := run.record.metrics.get("latency_p50_s")) and m.value]
+    medians = [m.value for run in row.cell.used if (m := run.record.metrics.get(row.cell.main_metric)) and m.value]
     axes.plot(medians, [_BELOW] * len(medians), "|", color=row.color, ms=7, mew=1.1)
     if summary.low is not None and summary.high is not None:
         axes.plot((summary.low, summary.high), (_BELOW, _BELOW), color=row.color, lw=3.2, alpha=0.3)

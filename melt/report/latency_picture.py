@@ -61,12 +61,15 @@ def _colors(selection: Selection) -> dict[str, str]:
 
 def _has_latency(cell: Cell) -> bool:
     """As the records say it, which is known without reading a single event."""
-    means = (run.record.metrics.get("latency_mean_s") for run in cell.used)
-    return any(mean is not None and mean.value is not None for mean in means)
+    if cell.generates:
+        told = (run.record.metrics.get("decode_tok_per_s") for run in cell.used)
+    else:
+        told = (run.record.metrics.get("latency_mean_s") for run in cell.used)
+    return any(metric is not None and metric.value is not None for metric in told)
 
 
 def _row(cell: Cell, color: str) -> Row:
-    found = across(cell, "latency_p50_s")
+    found = across(cell, cell.main_metric)
     return Row(cell, color, found.summary, tuple(latencies(run) for run in cell.used), found.why_missing)
 
 
@@ -108,7 +111,7 @@ def _page(rows: Sequence[Row], scale: _Scale, title: str, number: int, of: int) 
 
 
 def _head(page: Page, rows: Sequence[Row], title: str, scale: _Scale, numbered: str) -> None:
-    page.text(_LEFT, 0.3, "Latency of one inference", size=13, bold=True)
+    page.text(_LEFT, 0.3, _about(rows), size=13, bold=True)
     synthetic = ", synthetic weights" if all(row.cell.synthetic for row in rows) else ""
     room = WIDTH - _LEFT - 3.4
     page.text(WIDTH - _LEFT, 0.3, f"{page.fit(title, room - 2, 8.5)}{synthetic}{numbered}", color=GREY, right=True)
@@ -124,6 +127,13 @@ def _head(page: Page, rows: Sequence[Row], title: str, scale: _Scale, numbered: 
         color=GREY,
         most=WIDTH - _LEFT - _shapes_left(),
     )
+
+
+def _about(rows: Sequence[Row]) -> str:
+    kinds = {row.cell.generates for row in rows}
+    if kinds == {True}:
+        return "Time between two tokens"
+    return "Latency of one inference" + (", or of one token" if len(kinds) > 1 else "")
 
 
 def _shapes_left() -> float:
@@ -151,7 +161,7 @@ def _labels(page: Page, row: Row, top: float, said_synthetic: bool) -> None:
     page.text(_LEFT, top + 0.26, name, size=9.5, bold=True, color=row.color, most=_LABELS)
     runs = counted(len(row.cell.used), "run")
     partial = f" ({row.cell.partial} partial)" if row.cell.partial else ""
-    about = f"{runs}{partial}, {row.n:,} inferences"
+    about = f"{runs}{partial}, {row.n:,} {row.cell.unit_name}"
     second = params.rstrip("]") if bracket else ""
     synthetic = "synthetic weights" if row.cell.synthetic and not said_synthetic else ""
     lines = [line for line in (second, row.cell.variant, about, synthetic) if line]

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from melt.analysis.events import Asked, first_t
-from melt.analysis.measured import Measured, measure
+from melt.analysis.generation import gaps, requests
+from melt.analysis.measured import measure
 from melt.analysis.trace import Trace, by_channel
+from melt.report.select import generates
 
 if TYPE_CHECKING:
-    from melt.analysis.events import Bools, Float64s, Inferences, Int64s, Phases
+    from melt.analysis.events import Bools, Float64s, Inferences, Int64s, Phases, RunEvents
     from melt.store import StoredRun
 
 MOST_RANKS = 100_000
@@ -25,7 +27,10 @@ MOST_POINTS = 20_000
 
 @dataclass(frozen=True)
 class Latencies:
-    """The measured latencies (s) of a run: `n` of them, of which `values` are the whole or evenly spaced ranks."""
+    """The measured latencies (s) of a run, of a language model the gaps between its tokens.
+
+    There are `n`, of which `values` are the whole or evenly spaced ranks.
+    """
 
     n: int
     values: Float64s
@@ -62,7 +67,7 @@ class Raw:
 def latencies(run: StoredRun) -> Latencies:
     """The measured latencies of a run, warm-up left out; none when its events hold none."""
     try:
-        seconds = measure(run.events(), Asked()).kept.seconds
+        seconds = _samples(run, run.events())[1].seconds
     except OSError:
         return Latencies(0, np.array([], dtype=np.float64))
     return Latencies(seconds.size, _ranks(seconds))
@@ -74,7 +79,8 @@ def raw(run: StoredRun) -> Raw | None:
         events = run.events()
     except OSError:
         return None
-    done, others = events.inferences, events.landmarks
+    others = events.landmarks
+    done, kept, phases = _samples(run, events)
     if not len(done):
         return None
     channels, problem = Trace({}, {}), None
@@ -87,9 +93,17 @@ def raw(run: StoredRun) -> Raw | None:
     begin = first_t(others, "agent.engine.start") or first_t(others, "load.begin") or int(done.begin[0])
     end = first_t(others, "agent.engine.end") or int(done.end.max())
     begin = min(begin, int(done.begin[0]))
-    measured = measure(events, Asked())
     end = max(end, int(done.end.max()), begin + 1)
-    return Raw(_points(done, measured), measured.phases, channels, begin, end, problem)
+    return Raw(_points(done, kept), phases, channels, begin, end, problem)
+
+
+def _samples(run: StoredRun, events: RunEvents) -> tuple[Inferences, Inferences, Phases]:
+    """What a picture shows of a run, one by one; what of it the figures stand on; and the run's phases."""
+    measured = measure(events, Asked())
+    if not generates(run.record):
+        return events.inferences, measured.kept, measured.phases
+    done, window = gaps(requests(events.landmarks)), measured.phases.measure
+    return done, done.within(window) if window else done.after(len(done)), measured.phases
 
 
 def _ranks(values: Float64s) -> Float64s:
@@ -100,9 +114,8 @@ def _ranks(values: Float64s) -> Float64s:
     return np.asarray(np.sort(values)[at], dtype=np.float64)
 
 
-def _points(done: Inferences, measured: Measured) -> Points:
+def _points(done: Inferences, kept: Inferences) -> Points:
     seconds = done.seconds
-    kept = measured.kept
     span = (int(kept.begin[0]), int(kept.begin[-1])) if len(kept) else (1, 0)
     steady = (done.begin >= span[0]) & (done.begin <= span[1])
     basis = seconds[steady] if steady.any() else seconds

@@ -63,7 +63,17 @@ class Cell:
     @property
     def generates(self) -> bool:
         """Whether it is a language model's: asked for tokens."""
-        return any("params.generate_tokens" in record.resolved for record in self.records)
+        return any(map(generates, self.records))
+
+    @property
+    def main_metric(self) -> str:
+        """What the pictures of the cell are of: the latency of an inference, or of a token."""
+        return "itl_p50_s" if self.generates else "latency_p50_s"
+
+    @property
+    def unit_name(self) -> str:
+        """What there are many of in a run."""
+        return "gaps between tokens" if self.generates else "inferences"
 
     @property
     def simulated(self) -> bool:
@@ -77,6 +87,11 @@ class Cell:
     def label(self) -> str:
         """The cell and what sets this row apart from another of the same cell."""
         return f"{self.cell} ({self.variant})" if self.variant else self.cell
+
+
+def generates(record: RunRecord) -> bool:
+    """Whether a run was asked for tokens."""
+    return "params.generate_tokens" in record.resolved
 
 
 @dataclass(frozen=True)

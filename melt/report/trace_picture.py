@@ -80,7 +80,7 @@ def _representative(cells: Sequence[Cell], color: str) -> _Chosen | None:
         medians = [
             (metric.value, run.record.run_id, run)
             for run in cell.used
-            if (metric := run.record.metrics.get("latency_p50_s")) is not None and metric.value is not None
+            if (metric := run.record.metrics.get(cell.main_metric)) is not None and metric.value is not None
         ]
         ranked = [run for _, _, run in sorted(medians, key=lambda m: m[:2])] or list(cell.used)
         middle = (len(ranked) - 1) // 2
@@ -161,7 +161,7 @@ def _which(one: _Chosen) -> str:
     runs = counted(len(one.cell.used), "run")
     if len(one.cell.used) == 1:
         return "the only run"
-    return f"the median of {runs}" if not across(one.cell, "latency_p50_s").gaps else f"one of {runs}"
+    return f"the median of {runs}" if not across(one.cell, one.cell.main_metric).gaps else f"one of {runs}"
 
 
 def _time_axis(axes: Axes) -> None:

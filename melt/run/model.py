@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 from melt import makers
 from melt.errors import UsageError, nearest
 from melt.files.workload import model_path
+from melt.makers import gguf
 from melt.places import cache_folder, package_dir
+
+_QUANT = "q4_0"
+"""What a language model is quantised to where its workload does not say."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +32,12 @@ def model_file(workload: Workload, file: Path, say: Callable[[str], None]) -> Pa
             raise UsageError(f"{file}: model {path} does not exist: correct 'model.path'")
         return path
     name, seed = workload.model.make or "", workload.model.seed
+    if name in gguf.NETWORKS:
+        return _language_model(name, workload.model.quant or _QUANT, seed, file, say)
+    if workload.model.quant is not None:
+        raise UsageError(f"{file}: model.quant is for language models, and '{name}' is none: leave it out")
     if name not in makers.MAKERS:
-        hint = nearest(name, makers.MAKERS)
+        hint = nearest(name, [*makers.MAKERS, *gguf.NETWORKS])
         raise UsageError(f"{file}: model.make: there is no maker '{name}': {hint}")
     path = cache_folder("models") / f"{name}-seed{seed}-{_makers_stamp()}.onnx"
     if not path.exists():
@@ -38,9 +46,19 @@ def model_file(workload: Workload, file: Path, say: Callable[[str], None]) -> Pa
     return path
 
 
-def _makers_stamp() -> str:
+def _language_model(name: str, quant: str, seed: int, file: Path, say: Callable[[str], None]) -> Path:
+    if quant not in gguf.QUANTS:
+        raise UsageError(f"{file}: model.quant: there is no '{quant}': {nearest(quant, gguf.QUANTS)}")
+    path = cache_folder("models") / f"{name}-{quant}-seed{seed}-{_makers_stamp('makers/gguf')}.gguf"
+    if not path.exists():
+        say(f"making {name} in {quant}, once")
+        gguf.make(name, path, quant=quant, seed=seed)
+    return path
+
+
+def _makers_stamp(folder: str = "makers") -> str:
     """Changes whenever the makers' code does, so that a kept model is always what today's code would make."""
     digest = hashlib.sha256()
-    for source in sorted((package_dir() / "makers").glob("*.py")):
+    for source in sorted((package_dir() / folder).glob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:12]

@@ -23,6 +23,8 @@ _LOOK_S = 0.25
 _ANSWER_S = 15.0
 _MOST_LOSSES = 20
 """A link that comes back only to be lost again, so often in one step, is of no use."""
+_HOLDS_S = 300.0
+"""One that held for so long is of use: then the count begins anew."""
 
 
 @dataclass
@@ -43,30 +45,35 @@ class Patience:
 
         One that is not transient is raised at once, and so is every other error of the step; Interrupted.
         """
-        for _ in range(_MOST_LOSSES):
+        losses, pause_s = 0, _FIRST_PAUSE_S
+        while True:
+            begun = time.monotonic()
             try:
                 return step()
             except TransportError as error:
-                if not error.transient or limit_s <= 0:
-                    raise
                 began = time.monotonic()
+                if began - begun > _HOLDS_S:
+                    losses, pause_s = 0, _FIRST_PAUSE_S
+                losses += 1
+                if not error.transient or limit_s <= 0 or losses > _MOST_LOSSES:
+                    raise
                 try:
-                    self._until_back(error, limit_s)
+                    pause_s = self._until_back(error, limit_s, pause_s)
                 finally:
                     self.lost_n += 1
                     self.lost_s += time.monotonic() - began
-        return step()
 
     def told(self, before: Mapping[str, float] = MappingProxyType({})) -> dict[str, float]:
         """How often and how long the link was away, added to what was told `before`, for the record's host part."""
         lost_n, lost_s = self.lost_n + before.get("link_lost_n", 0), self.lost_s + before.get("link_lost_s", 0)
         return {"link_lost_n": lost_n, "link_lost_s": round(lost_s, 3)} if lost_n else {}
 
-    def _until_back(self, lost: TransportError, limit_s: float) -> None:
+    def _until_back(self, lost: TransportError, limit_s: float, pause_s: float) -> float:
+        """The pause to begin with the next time: a link that is lost again at once is given more time."""
         name = self.device.name
         told = str(lost) if str(lost).startswith(f"{name}:") else f"{name}: {lost}"
         self.say(f"{told}; waiting up to {limit_s:.0f} s for it to come back")
-        end, pause_s = Deadline.after(limit_s), _FIRST_PAUSE_S
+        end = Deadline.after(limit_s)
         while True:
             self.device.close()
             self._wait(min(pause_s, end.left_s))
@@ -81,7 +88,7 @@ class Patience:
                     raise kind(f"{lost}; it was away for {limit_s:g} s") from error
                 continue
             self.say(f"{name}: the link is back")
-            return
+            return pause_s
 
     def _wait(self, pause_s: float) -> None:
         end = Deadline.after(pause_s)

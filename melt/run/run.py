@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from melt.errors import DeviceError, Interrupted, TransportError, TransportTimeout, Unsupported
 from melt.job import JobPlan, collect, forget, start, stop, watch
-from melt.native import OLDEST_GLIBC, build
+from melt.native import OLDEST_GLIBC
 from melt.records import Reason, ReasonCode
 from melt.run import record
 from melt.run.patience import Patience
@@ -127,7 +127,7 @@ def finish(context: Context, pending: Pending) -> StoredRun:
     boot_id = patience(lambda: _boot_id(context), link_s) if last.state == "dead" else None
     with context.session.writing(pending.run_id) as folder:
         with steps("collect"):
-            free_bytes = patience(lambda: collect(device, pending.run_id, folder), link_s)
+            free_bytes = patience(lambda: collect(device, pending.run_id, folder, context.cancelled), link_s)
         context.on_step("analyse")
         told = pending.model_copy(update={"host": {**pending.host, **steps.took_s, **patience.told(pending.host)}})
         ended = record.Ended(dead_since_boot=boot_id, undone=undone, free_bytes=free_bytes)
@@ -152,15 +152,13 @@ def give_up(context: Context, pending: Pending) -> None:
 def _plan(context: Context, prepared: Prepared, run_id: str, idle_s: float) -> JobPlan:
     """Delivers what the device lacks, and says what it is to do."""
     device, settings = context.device, context.settings
-    program = build(prepared.program, device.machine, here=device.here, say=context.say)
-    files = {**prepared.files, "program": program}
 
     def on_moved(moved: Moved) -> None:
         if context.cancelled():
             raise Interrupted(f"{device.name}: interrupted while files were delivered to it")
         context.on_moved(moved)
 
-    places = device.blobs.deliver(files, say=context.say, on_moved=on_moved, verify=context.verify)
+    places = device.blobs.deliver(prepared.files, say=context.say, on_moved=on_moved, verify=context.verify)
     _try(context, context.engine.trial(prepared, places.__getitem__))
     command = context.engine.command(prepared, places.__getitem__, device.job_dir(run_id))
     limit_c = settings["limits.zone_max_c"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from melt.transport.source import Part
 
+_LONGEST = 300
 NOT_FOUND = 127
 """Exit code of a program that is not there, on every transport."""
 NOT_EXECUTABLE = 126
@@ -59,7 +60,7 @@ class Completed:
     def complaint(self) -> str:
         """The last line of stderr, for an error's sentence."""
         lines = self.stderr.decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit code {self.code}"
+        return lines[-1][:_LONGEST] if lines else f"exit code {self.code}"
 
 
 class Process(Protocol):

@@ -258,7 +258,7 @@ def test_the_parameters_reach_the_runner(tmp_path: Path) -> None:
 def test_another_processor_needs_a_library_that_is_on_the_device(tmp_path: Path) -> None:
     path = identity(tmp_path / "m.onnx")
     assert "engines.onnxruntime.library" in refusal(path, Unsupported, machine="riscv64")
-    assert "library" not in prepare(path, machine="riscv64", library="/opt/libonnxruntime.so").files
+    assert "library" not in prepare(path, machine="aarch64", library="/opt/libonnxruntime.so").files
 
 
 # ---------------------------------------------------------------------------------------------------------- outputs

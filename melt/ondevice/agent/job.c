@@ -512,9 +512,10 @@ int job_watch(const char *job_dir) {
     char path[PATH_MAX], text[2048], last[2048] = "";
     snprintf(path, sizeof path, "%s/status", job_dir);
     int notify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (notify < 0 || inotify_add_watch(notify, job_dir, IN_MOVED_TO) < 0) {
+    if (notify >= 0) inotify_add_watch(notify, job_dir, IN_MOVED_TO); /* without one it is looked at four times a second */
+    if (access(job_dir, F_OK)) {
         say("%s: %s", job_dir, strerror(errno));
-        return EXIT_USAGE;
+        return errno == ENOENT || errno == ENOTDIR ? EXIT_USAGE : EXIT_FAILED;
     }
     int64_t beat = now_ns();
     for (;;) {

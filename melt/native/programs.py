@@ -8,21 +8,26 @@ computer, and for glibc 2.28 by ziglang for any other.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import importlib.util
-import platform
-import shutil
 import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from melt.errors import Unsupported, UsageError, nearest
+from melt.native.compilers import (
+    MACHINES,
+    OLDEST_GLIBC,
+    Say,
+    compiler_stamp,
+    host_machine,
+    shown,
+    system_compiler,
+    zig_compiler,
+)
 from melt.places import appearing, cache_folder, ondevice_sources
 
-MACHINES = ("x86_64", "aarch64")
-OLDEST_GLIBC = "2.28"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _BUILD_LIMIT_S = 600
 
 
@@ -54,13 +59,6 @@ PROGRAMS = {
     ),
 }
 
-Say = Callable[[str], None]
-
-
-def host_machine() -> str:
-    """This computer's processor in the kernel's words: `x86_64` or `aarch64`."""
-    return platform.machine()
-
 
 def build(name: str, machine: str, *, here: bool = False, say: Say | None = None) -> Path:
     """The program `name` for a `machine`, from the cache or compiled now; `here` when only this computer will run it.
@@ -82,7 +80,7 @@ def build(name: str, machine: str, *, here: bool = False, say: Say | None = None
         if target.exists():
             return target
         if say:
-            say(f"compiling {name} for {machine} with {_shown(compiler)}, once")
+            say(f"compiling {name} for {machine} with {shown(compiler)}, once")
         error = _compile(argv, program, sources, target)
         if error is None:
             return target
@@ -97,36 +95,20 @@ def build(name: str, machine: str, *, here: bool = False, say: Say | None = None
 
 def _compilers(program: Program, machine: str, *, here: bool) -> list[list[str]]:
     """Compilers to try, best first."""
-    zig = [sys.executable, "-m", "ziglang", "cc"] if importlib.util.find_spec("ziglang") else None
-    libc = "musl" if program.static else f"gnu.{OLDEST_GLIBC}"
-    with_zig = [[*zig, "-target", f"{machine}-linux-{libc}"]] if zig else []
-    native = ["cc", "gcc", "clang"] if machine == host_machine() else [f"{machine}-linux-gnu-gcc"]
-    system = [[found] for found in (shutil.which(c) for c in native) if found][:1]
+    zig = zig_compiler("cc", machine, "musl" if program.static else f"gnu.{OLDEST_GLIBC}")
+    system = system_compiler(("cc", "gcc", "clang"), "gcc", machine)
     # A dynamic program from the system's compiler needs the system's own glibc or a newer one.
-    return with_zig + system if not (program.static or here) else system + with_zig
+    return zig + system if not (program.static or here) else system + zig
 
 
 def _key(argv: list[str], program: Program, sources: list[Path], root: Path) -> str:
     digest = hashlib.sha256()
-    for word in (*argv, *program.flags, _compiler_stamp(argv)):
+    for word in (*argv, *program.flags, compiler_stamp(argv)):
         digest.update(word.encode() + b"\0")
     headers = sorted({*root.glob("*.h"), *(h for s in sources for h in s.parent.glob("*.h"))})
     for path in (*sources, *headers):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:32]
-
-
-def _shown(compiler: list[str]) -> str:
-    return "zig" if "ziglang" in compiler else Path(compiler[0]).name
-
-
-def _compiler_stamp(compiler: list[str]) -> str:
-    """Tells one compiler from its successor without starting it: a warm start should cost no process."""
-    if "ziglang" in compiler:
-        return f"ziglang {importlib.metadata.version('ziglang')}"
-    path = Path(compiler[0]).resolve()
-    status = path.stat()
-    return f"{path.name} {status.st_size} {status.st_mtime_ns}"
 
 
 class _Broken(Exception):
