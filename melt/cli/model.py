@@ -43,7 +43,7 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Tell a model's inputs, outputs and multiply-adds, or a language model's mix and what a token reads."""
-    if is_gguf(file):
+    if gguf.is_gguf(file):
         _print_language(gguf.info(file), as_json=as_json)
     else:
         _print(makers.info(file), as_json=as_json)
@@ -63,15 +63,6 @@ def _print(model: makers.ModelInfo, *, as_json: bool) -> None:
     out.print(f"  parameters: {model.parameters:,}; multiply-adds: {macs}", soft_wrap=True)
     ops = ", ".join(f"{plain(op)} {count}" for op, count in sorted(model.ops.items()))
     out.print(f"  nodes: {model.nodes} ({ops}); opset {model.opset}; sha256 {model.sha256}", soft_wrap=True)
-
-
-def is_gguf(file: Path) -> bool:
-    """By its first bytes; a file that cannot be read is for others to tell."""
-    try:
-        with file.open("rb") as data:
-            return data.read(4) == b"GGUF"
-    except OSError:
-        return False
 
 
 def _print_language(model: gguf.GgufInfo, *, as_json: bool) -> None:
