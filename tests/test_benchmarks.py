@@ -167,6 +167,10 @@ def test_every_promised_figure_is_there_with_its_target() -> None:
         "adb_command_s": ("s", (None, 0.030)),
         "adb_tcp_command_s": ("s", (None, 0.010)),
         "dead_peer_s": ("s", (None, 15.0)),
+        "synth_1b_q4_s": ("s", (None, 15.0)),
+        "synth_1b_q4_peak_bytes": ("bytes", (None, 5e8)),
+        "runner_size_bytes": ("bytes", (None, 6e6)),
+        "token_stamp_s": ("s", (None, 5e-6)),
     }
     assert all(name == figure.name and figure.rounds >= 3 for name, figure in FIGURES.items())
 

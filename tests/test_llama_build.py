@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import io
 import itertools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -209,6 +213,49 @@ def test_a_source_that_another_melt_has_put_there_meanwhile_is_kept(tmp_path: Pa
     unpack(archive(tmp_path, WHOLE), target)
     assert (target / "COMMIT").stat().st_ino == first
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "source.tar.gz"]
+
+
+@pytest.fixture
+def own_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """A pip that knows no index and no cache but what the test tells it."""
+    for name in [name for name in os.environ if name.upper().startswith("PIP_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return monkeypatch
+
+
+@pytest.mark.peer
+def test_an_index_that_cannot_be_reached_is_said_to_be(own_pip: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own_pip.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{port}/simple")
+    with pytest.raises(UsageError, match="pip cannot reach its package index to fetch llama-cpp-python=="):
+        native.llama_source()
+    assert list((tmp_path / "cache" / "melt" / "llama.cpp").iterdir()) == []
+
+
+@pytest.mark.peer
+def test_an_archive_of_another_hash_is_not_used(own_pip: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    name = f"llama_cpp_python-{source.VERSION}.tar.gz"
+    folder = tmp_path / "www" / "simple" / "llama-cpp-python"
+    folder.mkdir(parents=True)
+    archive(tmp_path, WHOLE).rename(folder / name)
+    (folder / "index.html").write_text(f'<!DOCTYPE html><html><body><a href="{name}">{name}</a></body></html>')
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    handler = functools.partial(quiet, directory=str(tmp_path / "www"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        own_pip.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
+        try:
+            with pytest.raises(UsageError, match="is not the one that melt knows"):
+                native.llama_source()
+        finally:
+            server.shutdown()
+            thread.join()
+    assert list((tmp_path / "cache" / "melt" / "llama.cpp").iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------------- what is missing

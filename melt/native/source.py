@@ -81,6 +81,10 @@ def _fetched(folder: Path) -> Path:
     words = done.stderr.decode(errors="replace")
     if done.returncode and _NO_CONNECTION.search(words):
         raise UsageError(f"pip cannot reach its package index to fetch {name}: mend the network or pip's configuration")
+    if "DO NOT MATCH THE HASHES" in words:
+        raise UsageError(
+            f"the source archive of {name} that pip was given is not the one that melt knows: nothing is used"
+        )
     if done.returncode:
         last = (words.strip().splitlines() or ["it said nothing"])[-1][:200]
         raise UsageError(f"pip does not fetch the source of {name} ({last}): mend that, then try again")

@@ -79,3 +79,38 @@ def test_one_suite_over_five_devices_gives_one_report(bench: Workspace) -> None:
     markdown = (report / "report.md").read_text()
     assert all(device in markdown for device in DEVICES)
     assert bench.processes() == []
+
+
+def test_language_models_run_wherever_a_link_leads(bench: Workspace) -> None:
+    devices = ("here", "board", "phone", "tablet")
+    for quant in ("q4_0", "q8_0"):
+        bench.write(
+            f"{quant}.yaml",
+            {
+                "kind": "workload",
+                "name": f"llm-{quant}",
+                "engine": "llama.cpp",
+                "model": {"make": "llm-toy", "quant": quant},
+                "mode": "fixed",
+                "prompt_tokens": 32,
+                "generate_tokens": 17,
+            },
+        )
+    protocol = {"preset": "quick", "runs": 3, "min_s": 0.3, "warmup_s": 0.0, "warmup_n": 1, "seed": 3}
+    bench.suite(workloads=["q4_0.yaml", "q8_0.yaml"], protocol=protocol)
+    said = bench.run_on(*devices)
+    assert said.code == 0, said
+    records = [run.record for run in bench.runs()]
+    assert len(records) == 2 * 3 * len(devices)
+    assert all(record.usable for record in records)
+    for record in records:
+        for name in ("decode_tok_per_s", "prefill_tok_per_s", "ttft_s", "itl_p50_s", "peak_memory_bytes", "kv_bytes"):
+            assert record.metrics[name].value, (record.device, name, record.metrics[name])
+        assert record.metrics["generated_tokens"].value % 17 == 0
+        assert record.metrics["generated_tokens"].value >= 64
+    # the same weights and the same prompt give the same tokens, whichever way the device was reached
+    outputs = {(record.cell, record.engine["output"]["sha256"]) for record in records}
+    assert len(outputs) == 2
+    markdown = next(bench.results.glob("faults/*/report/report.md")).read_text()
+    assert "decode [95 % interval], tok/s" in markdown
+    assert bench.processes() == []
