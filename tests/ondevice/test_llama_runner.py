@@ -267,6 +267,14 @@ def test_the_engine_mark_says_what_is_used(bench: Bench) -> None:
     assert told["level"] in told["system"] or "=" in told["system"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "kv", "used"), [("auto", "f16", "on"), ("on", "f16", "on"), ("off", "f16", "off"), ("auto", "q4_0", "on")]
+)
+def test_whether_attention_is_fused_is_told(bench: Bench, asked: str, kv: str, used: str) -> None:
+    told = mark(bench.fixed(4, 4, "--flash-attn", asked, "--kv-v", kv), "engine")
+    assert (told["flash_attn"], told["kv_v"]) == (used, kv)
+
+
 def test_what_is_asked_and_not_done_is_not_told_as_done(bench: Bench) -> None:
     told = mark(bench.fixed(4, 4, "--mmap", 0, "--mlock", 1, "--flash-attn", "off", "--batch", 4096), "engine")
     assert (told["mmap"], told["mmap_bytes"], told["flash_attn"], told["n_batch"]) == (0, 0, "off", 256)

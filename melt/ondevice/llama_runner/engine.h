@@ -26,7 +26,15 @@ struct engine {
 /* The first errors that the library logged, for the one sentence that tells why it failed. */
 static std::string first_errors;
 
+/* What "auto" came to. The library has no other word for it: its graph would tell, but asking for one makes every
+ * later token a tenth slower. */
+static const char *flash_attn_auto = "unknown";
+
 static void on_log(ggml_log_level level, const char *text, void *) {
+  if (strstr(text, "Flash Attention enabled") != nullptr || strstr(text, "enabling flash_attn") != nullptr)
+    flash_attn_auto = "on";
+  else if (strstr(text, "Flash Attention not supported") != nullptr) flash_attn_auto = "off";
+  else if (strstr(text, "flash_attn is not compatible") != nullptr) flash_attn_auto = "off";
   if (level != GGML_LOG_LEVEL_ERROR || first_errors.size() > 600) return;
   std::string line(text);
   while (!line.empty() && (line.back() == '\n' || line.back() == ' ')) line.pop_back();
@@ -194,14 +202,9 @@ static struct engine load(const struct plan &plan) {
 
 /* -------------------------------------------------------------------------------------------- what is really used */
 
-/* Whether the graph holds the fused attention: "auto" is decided deep in the library, which has no word for it. */
-static const char *flash_attn_used(const struct engine &engine) {
-  const uint32_t n = std::min(llama_n_ubatch(engine.context), llama_n_ctx(engine.context));
-  ggml_cgraph *graph = llama_graph_reserve(engine.context, n, 1, 1);
-  if (graph == nullptr) return "unknown";
-  for (int i = 0; i < ggml_graph_n_nodes(graph); i++)
-    if (ggml_graph_node(graph, i)->op == GGML_OP_FLASH_ATTN_EXT) return "on";
-  return "off";
+static const char *flash_attn_used(const struct plan &plan) {
+  if (plan.flash_attn == LLAMA_FLASH_ATTN_TYPE_DISABLED) return "off";
+  return plan.flash_attn == LLAMA_FLASH_ATTN_TYPE_AUTO || strcmp(flash_attn_auto, "off") == 0 ? flash_attn_auto : "on";
 }
 
 /* The processors that this process may use, as 0-3,6. */
@@ -244,7 +247,6 @@ static void put_engine(const struct plan &plan, const struct engine &engine) {
   for (const auto &[type, bytes] : memory) kv += static_cast<int64_t>(bytes.context);
   const int64_t mapped = mapped_bytes(plan.model), locked = proc_bytes("/proc/self/status", "VmLck:");
   const int64_t layers = llama_supports_gpu_offload() ? plan.gpu_layers : 0;
-  const char *flash_attn = flash_attn_used(engine);
   ev_mark_begin(ev_now(), "engine");
   ev_key_string("llama_commit", ggml_commit());
   ev_key_string("llama_version", llama_version());
@@ -259,7 +261,7 @@ static void put_engine(const struct plan &plan, const struct engine &engine) {
   ev_key_string("cpus", processors().c_str());
   ev_key_string("kv_k", ggml_type_name(plan.kv_k));
   ev_key_string("kv_v", ggml_type_name(plan.kv_v));
-  ev_key_string("flash_attn", flash_attn);
+  ev_key_string("flash_attn", flash_attn_used(plan));
   ev_key_number("mmap", mapped > 0);
   ev_key_number("mmap_bytes", mapped);
   ev_key_number("mlock", locked > 0);
