@@ -36,7 +36,11 @@ def melt(installed: Path, cwd: Path, *argv: str) -> subprocess.CompletedProcess[
 def test_the_shipped_suite_and_profile_are_found_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     done = melt(installed, tmp_path, "run", "workloads/demo.yaml", "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
-    assert {cell["workload"] for cell in json.loads(done.stdout)["cells"]} == {"mobilenetv3", "vit-tiny"}
+    assert {cell["workload"] for cell in json.loads(done.stdout)["cells"]} == {
+        "mobilenetv3",
+        "vit-tiny",
+        "qwen2.5-0.5b",
+    }
 
 
 def test_the_native_sources_are_in_it_and_are_found(installed: Path, tmp_path: Path) -> None:

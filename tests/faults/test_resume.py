@@ -146,3 +146,13 @@ def test_two_names_of_one_machine_take_turns(workspace: Workspace, tmp_path: Pat
     windows = sorted((run.events().landmarks[0].t, run.events().landmarks[-1].t) for run in workspace.runs())
     assert len(windows) == 4
     assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(windows))
+
+
+def test_a_part_of_a_push_that_was_cut_is_no_file_of_the_job(workspace: Workspace) -> None:
+    child = workspace.begin()
+    job, _ = running_job(workspace)
+    (job / ".melt-0badcafe.part").write_bytes(b"half a plan")
+    said = ended(child)
+    assert said.code == 0, said
+    assert len(workspace.runs()) == 2
+    assert workspace.jobs() == []
