@@ -190,13 +190,15 @@ def stop(device: Device, run_id: str, limit_s: float = 10.0) -> None:
 
 
 def forget(device: Device, run_id: str) -> None:
-    """Removes an ended job from the device; its undo journal, if something could not be put back, stays there."""
+    """Removes an ended job from the device; its undo journal, if something could not be put back, stays there.
+
+    Raises TransportError: then it is there still, or not, and this may be called again.
+    """
     folder = device.job_dir(run_id)
     undo = f"{folder}/undo"
     if device.probe([undo]):
         return
-    with contextlib.suppress(TransportError):
-        device.run(["rm", "-rf", folder])
+    device.run(["rm", "-rf", folder])
 
 
 def _sha256(path: Path) -> str:
