@@ -38,7 +38,7 @@ CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_
 class LlamaParams(Strict):
     """`params` of a workload for this engine, with what a request is."""
 
-    mode: Literal["fixed", "bench"] = "fixed"
+    mode: Literal["fixed"] = "fixed"
     prompt_tokens: Tokens = 128
     generate_tokens: Tokens = 64
     seed: Annotated[int, Field(strict=True, ge=0, le=4_294_967_294)] = 1

@@ -51,7 +51,7 @@ class Workload(Settings):
     engine: str
     model: ModelSource
     inputs: Mapping[str, InputSpec] = Field(default_factory=dict)
-    mode: Literal["fixed", "bench"] | None = None
+    mode: Literal["fixed"] | None = None
     """Of a language model: what a request is. The three keys become parameters, so a suite may sweep them."""
     prompt_tokens: Tokens | None = None
     generate_tokens: Tokens | None = None
