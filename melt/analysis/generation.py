@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from melt.analysis.events import Inferences, mark, whole
+from melt.analysis.events import Inferences, mark, mark_t, whole
 from melt.analysis.percentiles import percentiles
 from melt.records import Metric, gap
 
@@ -68,8 +68,12 @@ def generation(measured: Measured) -> dict[str, Metric]:
     made = requests(measured.landmarks)
     if not made:
         return {}
-    window = measured.phases.measure
-    kept = [r for r in made if window and window[0] <= r.prefill_begin <= window[1] and r.tokens]
+    begin, end = mark_t(measured.landmarks, "measure.begin"), mark_t(measured.landmarks, "measure.end")
+    kept = [
+        r
+        for r in made
+        if begin is not None and begin <= r.prefill_begin and (end is None or r.prefill_begin <= end) and r.tokens
+    ]
     return {**_first_tokens(kept), **_rates(kept), **_gaps(kept), **_sizes(measured.landmarks, kept)}
 
 
