@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from melt.device import Device
     from melt.job.plan import JobPlan
 
+_FULL = "No space left"
+"""What a device says of a folder that is full, in the C locale."""
 _LOCKED = 75
 _LINE_BYTES = 1 << 20
 _NO_JOB = 2
@@ -62,7 +64,8 @@ def start(device: Device, plan: JobPlan) -> None:
     folder = device.job_dir(plan.run_id)
     made = device.run(["mkdir", "-p", folder])
     if not made.ok:
-        raise DeviceError(f"{device.name}: {folder} cannot be made: {made.complaint}", code="read_only")
+        code = "no_space" if _FULL in made.complaint else "read_only"
+        raise DeviceError(f"{device.name}: {folder} cannot be made: {made.complaint}", code=code)
     with tempfile.TemporaryDirectory(prefix="melt-") as temporary:
         path = Path(temporary) / "plan"
         path.write_text(plan.text(), encoding="ascii")
@@ -77,7 +80,8 @@ def start(device: Device, plan: JobPlan) -> None:
     if done.code > _KILLED:
         raise TransportError(f"{device.name}: the start was broken off there ({done.complaint}): try again")
     if not done.ok:
-        raise DeviceError(f"{device.name}: the job did not start: {done.complaint}")
+        code = "no_space" if _FULL in done.complaint else "device"
+        raise DeviceError(f"{device.name}: the job did not start: {done.complaint}", code=code)
 
 
 def status(device: Device, run_id: str) -> JobStatus | None:

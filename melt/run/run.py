@@ -37,6 +37,8 @@ _AFTER_WALL_S = 30.0
 """How long after its wall limit a job may take to say that it has ended."""
 _CANNOT_START = {1, 3, NOT_EXECUTABLE, NOT_FOUND}
 """What a trial ends with when the loader has said what is missing: its own 1, the runner's 3, no loader at all."""
+_SKIPPED = {"locked": ReasonCode.LOCKED, "no_space": ReasonCode.NO_SPACE}
+"""The reasons of a device's own that a run which never began carries; any other is a refusal."""
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _GOVERNORS = "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"
 
@@ -94,7 +96,7 @@ def carry_out(context: Context, slot: Slot, idle_s: float) -> StoredRun:
     except NotReady as not_ready:
         return _skip(context, pending, ReasonCode.PRECHECK, not_ready.why)
     except DeviceError as error:
-        return _skip(context, pending, ReasonCode.LOCKED if error.code == "locked" else ReasonCode.REFUSED, str(error))
+        return _skip(context, pending, _SKIPPED.get(error.code, ReasonCode.REFUSED), str(error))
     pending = pending.model_copy(update={"host": {**steps.took_s, **patience.told()}})
     context.session.intend(pending)
     return finish(context, pending)

@@ -205,7 +205,8 @@ class ServerLink:
             wire.close()
             if isinstance(error, Refusal):
                 raise
-            raise TransportError(f"{self.name} does not answer ({error}): look at its cable") from error
+            wrong = self._state() or f"does not answer ({error}): look at its cable"
+            raise TransportError(f"{self.name} {wrong}") from error
         except BaseException:
             wire.close()
             raise
@@ -225,6 +226,12 @@ class ServerLink:
             settled = Deadline.after(min(_SETTLE_S, deadline.left_s))
             while (state := self._server.devices().get(self._serial)) in _UNSETTLED and settled.left_s:
                 time.sleep(0.1)
+
+    def _state(self) -> str | None:
+        """What the server knows to be wrong with the device."""
+        with contextlib.suppress(TransportError, ConnectionRefusedError):
+            return advice(self._server.devices().get(self._serial, ""))
+        return None
 
     def _explained(self, refusal: Refusal) -> TransportError:
         if (sentence := advice(refusal.reason)) is not None:

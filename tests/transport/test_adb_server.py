@@ -31,7 +31,7 @@ YES: Mapping[str, str | None] = {
 
 @contextmanager
 def a_server(answers: Mapping[str, str | None]) -> Iterator[Server]:
-    """A server that knows these questions: None for a bare yes, `!REASON` for a no."""
+    """A server that knows these questions: None for a bare yes, `!REASON` for a no, "~" for hanging up."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def exactly(wire: socket.socket, size: int) -> bytes:
@@ -49,6 +49,8 @@ def a_server(answers: Mapping[str, str | None]) -> Iterator[Server]:
                         if answer is None:
                             wire.sendall(b"OKAY")
                             continue
+                        if answer == "~":
+                            break
                         text = answer.removeprefix("!")
                         verdict = "FAIL" if answer.startswith("!") else "OKAY"
                         wire.sendall(f"{verdict}{len(text):04x}{text}".encode())
@@ -83,6 +85,12 @@ def test_a_device_that_the_server_refuses_gives_one_sentence_with_what_to_do(sai
     assert text.startswith("device abc123 ")
     assert told in text
     assert "\n" not in text
+
+
+def test_a_server_that_gives_no_answer_is_asked_what_is_wrong_with_the_device() -> None:
+    silent: dict[str, str | None] = {"host:transport:abc123": "~"}
+    assert "is offline" in complaint("adb://abc123", {**silent, "host:devices": "abc123\toffline\n"})
+    assert "does not answer" in complaint("adb://abc123", silent)
 
 
 def test_an_unknown_serial_is_named_with_the_nearest_known_one() -> None:
