@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from melt.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -34,7 +36,7 @@ class Request:
 
     name: str
     """The workload's name, for messages."""
-    model: Path
+    model: Path | None
     machine: str
     params: Mapping[str, Any]
     inputs: Mapping[str, InputShape]
@@ -46,6 +48,13 @@ class Request:
     """What the device's processor can do, in the kernel's words."""
     say: Callable[[str], None] = lambda _: None
     """Told what a person should know while they wait."""
+
+    @property
+    def model_file(self) -> Path:
+        """The model. Raises UsageError where the workload names none."""
+        if self.model is None:
+            raise UsageError(f"workload '{self.name}': its engine runs a model: say which with 'model'")
+        return self.model
 
 
 @dataclass(frozen=True)

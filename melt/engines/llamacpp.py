@@ -68,9 +68,9 @@ class LlamaCpp:
 
     def prepare(self, request: Request) -> Prepared:
         params = _params(request)
-        if not request.model.is_file():
-            raise UsageError(f"model {request.model} does not exist: correct 'path' in the workload")
-        told = gguf.info(request.model)
+        if not request.model_file.is_file():
+            raise UsageError(f"model {request.model_file} does not exist: correct 'path' in the workload")
+        told = gguf.info(request.model_file)
         # a program of the person's own is on the device already, whatever it was compiled for
         level = None if request.library else choose_level(request.machine, request.cpu_features)
         need = params.prompt_tokens + params.generate_tokens
@@ -94,7 +94,7 @@ class LlamaCpp:
             "prompt_tokens": params.prompt_tokens,
             "generate_tokens": params.generate_tokens,
         }
-        files = {"model": request.model}
+        files = {"model": request.model_file}
         if level is not None:
             files["program"] = build_llama_runner(level, say=request.say)
         return Prepared(

@@ -66,18 +66,18 @@ class OnnxRuntime:
 
     def prepare(self, request: Request) -> Prepared:
         params = _params(request)
-        session = _open(request.model)
+        session = _open(request.model_file)
         arrays = _inputs(request, session)
         synthetic = session.get_modelmeta().custom_metadata_map.get("melt.synthetic") == "true"
         if not synthetic:
             _refuse_weights_apart(request)
-        files = {"model": request.model}
+        files = {"model": request.model_file}
         files.update({f"input.{name}": _stored(array) for name, array in arrays.items()})
         if request.library is None:
             files["library"] = _library(request)
         files["program"] = build("ort_runner", request.machine, here=request.here, say=request.say)
         identity = {
-            "model_sha256": _digest_file(request.model),
+            "model_sha256": _digest_file(request.model_file),
             "inputs_sha256": _digest(
                 b"".join(f"{n} {a.dtype} {a.shape}".encode() + a.tobytes() for n, a in arrays.items())
             ),
@@ -183,13 +183,13 @@ def _refuse_weights_apart(request: Request) -> None:
     import onnx  # noqa: PLC0415 - an optional extra, and slow to load
 
     try:
-        graph = onnx.load(request.model, load_external_data=False).graph
+        graph = onnx.load(request.model_file, load_external_data=False).graph
     except Exception:  # noqa: BLE001 - ONNX Runtime could load it: it is of its own format, which has no such files
         return
     apart = [tensor.name for tensor in graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
     if apart:
         raise UsageError(
-            f"workload '{request.name}': {request.model} keeps {len(apart)} of its weights in files of their own, "
+            f"workload '{request.name}': {request.model_file} keeps {len(apart)} of its weights in files of their own, "
             "which melt does not deliver: save it as one file (onnx.save_model without save_as_external_data)",
         )
 
@@ -260,7 +260,7 @@ def _library(request: Request) -> Path:
 
 
 def _reference(prepared: Prepared) -> dict[str, Array]:
-    session = _open(prepared.request.model)
+    session = _open(prepared.request.model_file)
     names = [o.name for o in session.get_outputs()]
     return dict(zip(names, session.run(names, prepared.detail), strict=True))
 

@@ -16,23 +16,26 @@ from melt.records import Strict
 
 Dim = Annotated[Whole, Field(ge=1, le=2**31)]
 Tokens = Annotated[Whole, Field(ge=1, le=1 << 20)]
-_REQUEST = ("mode", "prompt_tokens", "generate_tokens")
+_REQUEST = ("mode", "prompt_tokens", "generate_tokens", "prompt")
+Mode = Literal["fixed", "prompt", "conversation", "bench", "score"]
 
 
 class ModelSource(Strict):
-    """Where the model comes from: made here, or a file."""
+    """Where the model comes from: made here, a file, or a hub."""
 
     make: str | None = None
     quant: str | None = None
     """Of a language model that melt makes: f16, q8_0, q4_0 …"""
     seed: Seed = 1
     path: str | None = None
+    hub: Annotated[str, Field(max_length=512)] | None = None
+    """ORG/REPO/FILE@REVISION: as `melt model get` takes it, without the `hf:`."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.make is None) == (self.path is None):
-            raise ValueError("say either 'make' (a model that melt builds) or 'path' (a file)")
-        if self.path is not None and self.quant is not None:
+        if sum(source is not None for source in (self.make, self.path, self.hub)) != 1:
+            raise ValueError("say one of 'make' (a model that melt builds), 'path' (a file) or 'hub' (fetched once)")
+        if self.make is None and self.quant is not None:
             raise ValueError("a file has the quantisation it has: leave 'quant' out")
         return self
 
@@ -49,12 +52,15 @@ class Workload(Settings):
 
     name: Name
     engine: str
-    model: ModelSource
+    model: ModelSource | None = None
+    """Not every engine runs a model: a roofline is the device's own."""
     inputs: Mapping[str, InputSpec] = Field(default_factory=dict)
-    mode: Literal["fixed"] | None = None
-    """Of a language model: what a request is. The three keys become parameters, so a suite may sweep them."""
+    mode: Mode | None = None
+    """Of a language model: what a request is. The four keys become parameters, so a suite may sweep them."""
     prompt_tokens: Tokens | None = None
     generate_tokens: Tokens | None = None
+    prompt: Annotated[str, Field(max_length=256)] | None = None
+    """SET/NAME of a prompt, or SET for all of a set."""
     about: str = ""
 
     @model_validator(mode="after")
@@ -65,7 +71,7 @@ class Workload(Settings):
         return self
 
     def asked(self) -> dict[str, Any]:
-        """What a request is, by dotted key: `params.mode`, `params.prompt_tokens`, `params.generate_tokens`."""
+        """What a request is, by dotted key: `params.mode`, `params.prompt_tokens` and so on."""
         return {f"params.{key}": value for key in _REQUEST if (value := getattr(self, key)) is not None}
 
 
@@ -80,11 +86,11 @@ def load_workload(name_or_path: str, beside: Path) -> tuple[Workload, Path]:
 
 
 def model_path(workload: Workload, file: Path) -> Path | None:
-    """The model's own file, a relative path being beside the workload's file; None for a model that is made.
+    """The model's own file, a relative path being beside the workload's file; None where no path is said.
 
     It may be missing. Raises UsageError for a path that cannot be one.
     """
-    source = workload.model.path
+    source = workload.model.path if workload.model else None
     if source is None:
         return None
     try:

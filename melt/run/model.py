@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from melt.files import Workload
 
 
-def model_file(workload: Workload, file: Path, say: Callable[[str], None]) -> Path:
-    """The path of the workload's model, made now if it has to be.
+def model_file(workload: Workload, file: Path, say: Callable[[str], None]) -> Path | None:
+    """The path of the workload's model, made now if it has to be; None for a workload without one.
 
     Raises UsageError when it does not exist or there is no such maker.
     """
@@ -31,6 +31,8 @@ def model_file(workload: Workload, file: Path, say: Callable[[str], None]) -> Pa
         if not path.is_file():
             raise UsageError(f"{file}: model {path} does not exist: correct 'model.path'")
         return path
+    if workload.model is None:
+        return None
     name, seed = workload.model.make or "", workload.model.seed
     if name in gguf.NETWORKS:
         return _language_model(name, workload.model.quant or _QUANT, seed, file, say)
