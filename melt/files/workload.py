@@ -28,7 +28,7 @@ class ModelSource(Strict):
     """Of a language model that melt makes: f16, q8_0, q4_0 …"""
     seed: Seed = 1
     path: str | None = None
-    hub: Annotated[str, Field(max_length=512)] | None = None
+    hub: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+/[^\s@]+(@[^\s@]+)?$", max_length=512)] | None = None
     """ORG/REPO/FILE@REVISION: as `melt model get` takes it, without the `hf:`."""
 
     @model_validator(mode="after")
