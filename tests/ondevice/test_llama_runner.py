@@ -164,8 +164,8 @@ def test_a_fixed_run_tells_its_events_in_order(bench: Bench) -> None:
     events = bench.fixed(20, 3, "--warmup-n", "1", "--min-n", "4")
     step = [*STEP, *["token"] * 3, "step.end"]
     assert words(events) == [
-        "load.begin", "load.model", "load.end", "engine", "warmup.begin", *step, "measure.begin", *step, *step,
-        "measure.end", "memory", "done",
+        "page_cache", "load.begin", "load.model", "load.end", "engine", "warmup.begin", *step, "measure.begin",
+        *step, *step, "measure.end", "memory", "done",
     ]  # fmt: skip
     assert [e["i"] for e in only(events, "step.begin")] == [0, 1, 2]
     assert [e["i"] for e in only(events, "token")] == [0, 1, 2] * 3
@@ -354,6 +354,24 @@ def test_turns_share_the_context(bench: Bench) -> None:
     assert [len(line) for line in bench.tokens()] == [4, 4, 4]
 
 
+def test_a_fresh_turn_begins_another_conversation(bench: Bench) -> None:
+    files = ["--text-file", bench.text(b"the rain"), "--text-file", bench.text(b" in spain")]
+    files += ["--fresh-text-file", bench.text(b"the rain"), "--text-file", bench.text(b" in spain")]
+    events = bench.events("conversation", *files, "--generate-tokens", 4)
+    assert [e["cached"] for e in only(events, "prefill.begin")] == [0, 12, 0, 12]
+    lines = bench.tokens()
+    assert lines[:2] == lines[2:]
+
+
+def test_each_prompt_has_an_empty_context(bench: Bench) -> None:
+    files = [word for text in (b"the rain", b"in spain") for word in ("--text-file", bench.text(text))]
+    events = bench.events("prompt", *files, "--generate-tokens", 4)
+    assert [e["cached"] for e in only(events, "prefill.begin")] == [0, 0]
+    together = bench.tokens()
+    bench.events("prompt", *files[2:], "--generate-tokens", 4)
+    assert bench.tokens() == together[1:]
+
+
 def test_a_turn_continues_what_was_said(bench: Bench) -> None:
     """Two turns give what one prompt of the same tokens gives: the first text, its answer, the second text."""
     first, second = "the rain", " in spain"
@@ -485,10 +503,11 @@ def test_modes_want_what_they_need(bench: Bench) -> None:
     for mode, *more in (
         ("prompt", "--generate-tokens", "4"),
         ("prompt", "--text-file", text),
-        ("prompt", "--text-file", text, "--text-file", text, "--generate-tokens", "4"),
         ("prompt", "--text-file", text, "--prompt-tokens", "4", "--generate-tokens", "4"),
         ("conversation", "--generate-tokens", "4"),
         ("bench",),
+        ("score",),
+        ("score", "--text-file", text, "--generate-tokens", "4"),
     ):
         assert bench.run(mode, *more).returncode == 2
 

@@ -7,8 +7,10 @@
 #include <ggml-cpu.h>
 #include <llama-ext.h>
 
+#include <algorithm>
 #include <cinttypes>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -89,6 +91,60 @@ static int64_t mapped_bytes(const char *path) {
       total += static_cast<int64_t>(to - from);
   });
   return total;
+}
+
+/* ------------------------------------------------------------------------------------------- cold and warm */
+
+/* How many bytes of an open file lie in memory, or -1. */
+static int64_t resident_bytes(int fd, int64_t size) {
+  const int64_t page = sysconf(_SC_PAGESIZE), piece = int64_t{1} << 30;
+  std::vector<unsigned char> there(static_cast<size_t>(piece / page));
+  int64_t found = 0;
+  for (int64_t at = 0; at < size; at += piece) {
+    const int64_t n = std::min(piece, size - at);
+    void *map = mmap(nullptr, static_cast<size_t>(n), PROT_READ, MAP_SHARED, fd, at);
+    if (map == MAP_FAILED) return -1;
+    const int failed = mincore(map, static_cast<size_t>(n), there.data());
+    munmap(map, static_cast<size_t>(n));
+    if (failed != 0) return -1;
+    for (int64_t i = 0; i * page < n; i++)
+      if (there[static_cast<size_t>(i)] & 1) found += std::min(page, n - i * page);
+  }
+  return found;
+}
+
+static void read_through(int fd) {
+  std::vector<char> block(1 << 20);
+  for (int64_t at = 0;;) {
+    const ssize_t n = pread(fd, block.data(), block.size(), at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return;
+    at += n;
+  }
+}
+
+/* Brings the model's file into memory before it is loaded, or sees to it that it is not there; and tells how much of
+ * it is, since either may be beyond us. */
+static void settle_page_cache(const struct plan &plan) {
+  const int fd = open(plan.model, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  struct stat info;
+  if (fd < 0 || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    if (fd >= 0) close(fd);
+    return; /* loading will say what is wrong with it */
+  }
+  if (plan.cold) {
+    fdatasync(fd); /* what is not on the disk yet stays in memory */
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+  } else if (resident_bytes(fd, info.st_size) < info.st_size &&
+             info.st_size < proc_bytes("/proc/meminfo", "MemAvailable:")) {
+    read_through(fd);
+  }
+  const int64_t resident = resident_bytes(fd, info.st_size);
+  close(fd);
+  ev_mark_begin(ev_now(), "page_cache");
+  ev_key_number("bytes", info.st_size);
+  if (resident >= 0) ev_key_number("resident_bytes", resident);
+  ev_end();
 }
 
 /* ---------------------------------------------------------------------------------------------------- loading */
@@ -177,6 +233,7 @@ static struct engine load(const struct plan &plan) {
   llama_log_set(on_log, nullptr);
   ggml_set_abort_callback(on_abort);
   llama_backend_init();
+  settle_page_cache(plan);
   ev_begin(ev_now(), "load.begin");
   ev_end();
   ev_flush(); /* loading is where memory runs out: leave word that it had begun */

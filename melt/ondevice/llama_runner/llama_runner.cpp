@@ -1,14 +1,18 @@
 /* Runs a language model with llama.cpp, over the C API of the library that is linked into it, and stamps every token.
  *
- *   llama_runner --model PATH --events PATH --output PATH --mode fixed|prompt|conversation|bench --context C
- *                [--prompt-tokens P] [--generate-tokens N] [--text-file PATH]... [--seed S] [--temperature X]
+ *   llama_runner --model PATH --events PATH --output PATH --mode fixed|prompt|conversation|bench|score
+ *                --context C
+ *                [--prompt-tokens P] [--generate-tokens N] [--text-file PATH | --fresh-text-file PATH]...
+ *                [--seed S] [--temperature X] [--cold 0|1]
  *                [--threads T] [--threads-batch T] [--batch B] [--ubatch U] [--kv-k TYPE] [--kv-v TYPE]
  *                [--flash-attn auto|on|off] [--mmap 0|1] [--mlock 0|1] [--gpu-layers N]
  *                [--warmup-n N] [--warmup-s S] [--min-n N] [--min-s S]
  *
  *   llama_runner --try    whether this program runs here; says what it is made of
  *
- * A step is one prefill and one decode, a turn of a conversation is a step. Steps warm up until --warmup-n of them
+ * A step is one prefill and one decode, a turn of a conversation is a step. --fresh-text-file is a turn that begins
+ * with an empty context, as every turn of mode prompt does. In mode score a fresh text is an item and a text that
+ * follows it its continuation; a step scores an item. Steps warm up until --warmup-n of them
  * and --warmup-s have passed, then are measured until they generated --min-n tokens and took --min-s.
  * Exit code 0: done. 2: wrong arguments. 3: failed, the last event says why.
  */

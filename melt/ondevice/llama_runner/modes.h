@@ -1,8 +1,8 @@
-/* The four modes, made of steps, and the windows that they are measured in. */
+/* The five modes, made of steps, and the windows that they are measured in. */
 #ifndef MELT_LLAMA_MODES_H
 #define MELT_LLAMA_MODES_H
 
-#include "steps.h"
+#include "score.h"
 
 static const int64_t MAX_OUTPUT_BYTES = 64 << 20;
 
@@ -16,22 +16,18 @@ static int64_t fixed_step(struct runner &run, tokens &prompt) {
   return static_cast<int64_t>(run.made.size());
 }
 
-/* A turn of a conversation. What the context lacks is the last token of the turn before, unless that ended the turn
+/* A turn of a conversation, or a prompt by itself. What the context lacks is the last token of the turn before, unless that ended the turn
  * and the text of this one begins with the same end, and this turn's text. */
 static int64_t text_step(struct runner &run, size_t turn) {
+  const bool fresh = run.plan.turns[turn].fresh || run.plan.mode == mode::prompt;
   tokens prompt;
-  if (turn > 0) prompt.push_back(run.made.back());
+  if (!fresh) prompt.push_back(run.made.back());
   begin_step(run, static_cast<int64_t>(turn));
-  if (turn == 0) {
+  if (fresh) {
     clear_context(run);
     llama_sampler_reset(run.engine.sampler);
   }
-  const int64_t begin = ev_now();
-  const tokens text = tokenized(run.engine.vocab, run.plan.texts[turn], turn == 0);
-  const int64_t end = ev_now();
-  ev_begin(begin, "tokenize.begin");
-  ev_end();
-  put_count(end, "tokenize.end", "n", static_cast<int64_t>(text.size()));
+  const tokens text = told_tokens(run, run.plan.turns[turn].text, fresh);
   if (text.empty()) fail("input", "the text of turn %zu makes no token", turn + 1);
   if (!prompt.empty() && prompt[0] == text[0] && llama_vocab_is_eog(run.engine.vocab, text[0])) prompt.clear();
   prompt.insert(prompt.end(), text.begin(), text.end());
@@ -146,8 +142,11 @@ static void carry_out(struct runner &run) {
     tokens prompt = bench_tokens(run.engine, plan.prompt_tokens, plan.seed);
     tokens singles = bench_tokens(run.engine, plan.generate_tokens, plan.seed + 1);
     run_steps(run, 1, [&](size_t) { return bench_step(run, prompt, singles); });
+  } else if (plan.mode == mode::score) {
+    const std::vector<item> items = score_items(run);
+    run_steps(run, items.size(), [&](size_t i) { return score_step(run, items[i], static_cast<int64_t>(i)); });
   } else {
-    run_steps(run, plan.texts.size(), [&](size_t turn) { return text_step(run, turn); });
+    run_steps(run, plan.turns.size(), [&](size_t turn) { return text_step(run, turn); });
   }
 }
 

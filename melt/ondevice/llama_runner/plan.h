@@ -13,16 +13,22 @@
 
 static const size_t MAX_TEXT_BYTES = 16 << 20;
 
-enum class mode { fixed, prompt, conversation, bench };
+enum class mode { fixed, prompt, conversation, bench, score };
+
+/* What a person says, from a file; `fresh` where it begins with an empty context. */
+struct turn {
+  const char *path;
+  bool fresh;
+  std::string text;
+};
 
 struct plan {
   const char *model = nullptr, *events = nullptr, *output = nullptr, *mode_name = nullptr;
   enum mode mode = mode::fixed;
-  std::vector<const char *> text_files;
-  std::vector<std::string> texts; /* one for each turn */
+  std::vector<turn> turns;
   int64_t prompt_tokens = 0, generate_tokens = 0, seed = 1;
   int64_t threads = 1, threads_batch = 0, batch = 2048, ubatch = 512, context = 0;
-  int64_t mmap = 1, mlock = 0, gpu_layers = 0;
+  int64_t mmap = 1, mlock = 0, gpu_layers = 0, cold = 0;
   int64_t warmup_n = 0, warmup_ns = 0, min_n = 1, min_ns = 0;
   double temperature = 0;
   ggml_type kv_k = GGML_TYPE_F16, kv_v = GGML_TYPE_F16;
@@ -78,10 +84,11 @@ static int64_t seconds_of(const char *flag, const char *text) {
 static enum mode mode_of(const char *name) {
   static const struct { const char *name; enum mode mode; } modes[] = {
     {"fixed", mode::fixed}, {"prompt", mode::prompt}, {"conversation", mode::conversation}, {"bench", mode::bench},
+    {"score", mode::score},
   };
   for (const auto &known : modes)
     if (strcmp(name, known.name) == 0) return known.mode;
-  usage("--mode is fixed, prompt, conversation or bench, not '%s'", name);
+  usage("--mode is fixed, prompt, conversation, bench or score, not '%s'", name);
 }
 
 /* The types that llama.cpp's own tools take for a cache. */
@@ -107,7 +114,8 @@ static bool take_count(struct plan *plan, const char *flag, const char *value) {
     {"--seed", &plan->seed, 0, 4294967294}, {"--threads", &plan->threads, 1, GGML_MAX_N_THREADS},
     {"--threads-batch", &plan->threads_batch, 1, GGML_MAX_N_THREADS}, {"--batch", &plan->batch, 1, tokens},
     {"--ubatch", &plan->ubatch, 1, tokens}, {"--context", &plan->context, 1, tokens}, {"--mmap", &plan->mmap, 0, 1},
-    {"--mlock", &plan->mlock, 0, 1}, {"--gpu-layers", &plan->gpu_layers, 0, many},
+    {"--mlock", &plan->mlock, 0, 1}, {"--cold", &plan->cold, 0, 1},
+    {"--gpu-layers", &plan->gpu_layers, 0, many},
     {"--warmup-n", &plan->warmup_n, 0, many}, {"--min-n", &plan->min_n, 1, many},
   };
   for (const auto &count : counts)
@@ -124,7 +132,8 @@ static void take_flag(struct plan *plan, const char *flag, const char *value) {
   else if (strcmp(flag, "--events") == 0) plan->events = value;
   else if (strcmp(flag, "--output") == 0) plan->output = value;
   else if (strcmp(flag, "--mode") == 0) plan->mode = mode_of(plan->mode_name = value);
-  else if (strcmp(flag, "--text-file") == 0) plan->text_files.push_back(value);
+  else if (strcmp(flag, "--text-file") == 0) plan->turns.push_back({value, plan->turns.empty(), {}});
+  else if (strcmp(flag, "--fresh-text-file") == 0) plan->turns.push_back({value, true, {}});
   else if (strcmp(flag, "--kv-k") == 0) plan->kv_k = kv_type_of(flag, value);
   else if (strcmp(flag, "--kv-v") == 0) plan->kv_v = kv_type_of(flag, value);
   else if (strcmp(flag, "--flash-attn") == 0) plan->flash_attn = flash_attn_of(value);
@@ -139,13 +148,15 @@ static void check_arguments(const struct plan &plan) {
   if (plan.model == nullptr || plan.events == nullptr || plan.output == nullptr || plan.mode_name == nullptr)
     usage("--model, --events, --output and --mode are needed");
   if (plan.context == 0) usage("--context is needed");
-  const bool text = plan.mode == mode::prompt || plan.mode == mode::conversation;
-  if (text != !plan.text_files.empty()) usage("--mode %s takes %s --text-file", plan.mode_name, text ? "a" : "no");
-  if (plan.mode == mode::prompt && plan.text_files.size() > 1) usage("--mode prompt takes one --text-file");
+  const bool text = plan.mode != mode::fixed && plan.mode != mode::bench;
+  if (text != !plan.turns.empty()) usage("--mode %s takes %s --text-file", plan.mode_name, text ? "a" : "no");
   if (text && plan.prompt_tokens > 0) usage("--mode %s takes no --prompt-tokens", plan.mode_name);
   if (plan.mode == mode::fixed && plan.prompt_tokens == 0) usage("--mode fixed needs --prompt-tokens of 1 or more");
-  if (plan.mode != mode::bench && plan.generate_tokens == 0) usage("--generate-tokens of 1 or more is needed");
-  if (plan.prompt_tokens + plan.generate_tokens == 0) usage("--mode bench needs --prompt-tokens or --generate-tokens");
+  if (plan.mode == mode::score && plan.generate_tokens > 0) usage("--mode score takes no --generate-tokens");
+  const bool generates = plan.mode != mode::bench && plan.mode != mode::score;
+  if (generates && plan.generate_tokens == 0) usage("--generate-tokens of 1 or more is needed");
+  if (plan.mode == mode::bench && plan.prompt_tokens + plan.generate_tokens == 0)
+    usage("--mode bench needs --prompt-tokens or --generate-tokens");
 }
 
 static void read_arguments(struct plan *plan, int argc, char **argv) {
@@ -178,7 +189,7 @@ static std::string read_text(const char *path) {
 }
 
 static void read_texts(struct plan *plan) {
-  for (const char *path : plan->text_files) plan->texts.push_back(read_text(path));
+  for (struct turn &turn : plan->turns) turn.text = read_text(turn.path);
 }
 
 #endif

@@ -64,15 +64,19 @@ static void put_stamps(struct runner &run) {
   for (; run.told < run.made.size(); run.told++) ev_pair(run.stamps[run.told], "token", static_cast<int64_t>(run.told));
 }
 
-static void evaluate(struct runner &run, llama_token *first, int64_t n) {
-  const int32_t code = llama_decode(run.engine.context, llama_batch_get_one(first, static_cast<int32_t>(n)));
+static void evaluate_batch(struct runner &run, const llama_batch &batch) {
+  const int32_t code = llama_decode(run.engine.context, batch);
   if (code != 0) {
     put_stamps(run);
     fail(code == 1 ? "context" : code == -2 ? "memory" : "runtime", "llama_decode ended with %d after %" PRId64
          " tokens%s%s", code, run.evaluated, first_errors.empty() ? "" : ": ", first_errors.c_str());
   }
   llama_synchronize(run.engine.context);
-  run.evaluated += n;
+  run.evaluated += batch.n_tokens;
+}
+
+static void evaluate(struct runner &run, llama_token *first, int64_t n) {
+  evaluate_batch(run, llama_batch_get_one(first, static_cast<int32_t>(n)));
 }
 
 static void put_count(int64_t t, const char *name, const char *key, int64_t value) {
@@ -91,6 +95,17 @@ static void begin_step(struct runner &run, int64_t turn) {
   ev_key_number("turn", turn);
   ev_end();
   ev_pace(begin, run.steps == 1 ? int64_t{EV_HOLD_NS} : run.last_ns);
+}
+
+/* A text as tokens, and how long that took. */
+static tokens told_tokens(struct runner &run, const std::string &text, bool first) {
+  const int64_t begin = ev_now();
+  const tokens found = tokenized(run.engine.vocab, text, first);
+  const int64_t end = ev_now();
+  ev_begin(begin, "tokenize.begin");
+  ev_end();
+  put_count(end, "tokenize.end", "n", static_cast<int64_t>(found.size()));
+  return found;
 }
 
 /* Evaluates what the context lacks; the logits of its last token stay. */
