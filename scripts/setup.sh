@@ -31,5 +31,21 @@ lock=()
 echo "setup: installing melt[$extras] into .venv (once; a minute or two)"
 .venv/bin/python -m pip install -q --disable-pip-version-check "${lock[@]}" -e ".[$extras]" ||
     fail "pip could not install melt[$extras]: look at what it says above"
+
+# The Python side of llama.cpp alone: melt compiles llama.cpp once, for this and for its runner. The archive comes through
+# pip's cache, where melt finds it again for its source; the package does not go there, as other projects want a whole one.
+told() { sed -n "s/^$1 = \"\(.*\)\"$/\1/p" melt/native/source.py; }
+version=$(told VERSION)
+installed=$(.venv/bin/python -c 'import importlib.metadata as m; print(m.version("llama-cpp-python"))' 2>/dev/null || true)
+if [ "$installed" != "$version" ]; then
+    echo "setup: installing llama-cpp-python $version without a llama.cpp of its own (once; 77 MB to fetch)"
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    echo "llama-cpp-python==$version --hash=sha256:$(told SHA256)" >"$folder/wanted.txt"
+    pip=(.venv/bin/python -m pip --disable-pip-version-check -q)
+    { "${pip[@]}" download --no-deps --no-binary=llama-cpp-python --progress-bar off -d "$folder" -r "$folder/wanted.txt" &&
+        "${pip[@]}" install --no-cache-dir --no-deps --config-settings=wheel.cmake=false "$folder"/*.tar.gz; } ||
+        fail "pip could not install llama-cpp-python $version: look at what it says above"
+fi
 touch ".venv/.ready-$extra"
 [ "$extra" != dev ] || touch .venv/.ready-all

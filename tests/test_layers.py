@@ -14,7 +14,8 @@ PAGE = ROOT / "docs" / "architecture.md"
 ANYWHERE = frozenset({"melt", "melt.__init__"})
 """The package's own file holds its version and imports nothing."""
 NATIVE = frozenset(f"melt/native/{name}.py" for name in ("programs", "source", "ninja", "llama"))
-PROGRAMS = NATIVE | {"melt/transport/local.py", "melt/engines/wheels.py"}
+ENGINES = frozenset(f"melt/engines/{name}.py" for name in ("wheels", "chat", "llama_process"))
+PROGRAMS = NATIVE | ENGINES | {"melt/transport/local.py"}
 """The only files that start programs."""
 
 

@@ -127,3 +127,16 @@ def _sizes(events: Sequence[Event], kept: Sequence[Request]) -> dict[str, Metric
         "generated_tokens": Metric(value=float(sum(len(r.tokens) for r in kept))),
         "kv_bytes": gap("no_sample: the engine did not say") if kv_bytes is None else Metric(value=float(kv_bytes)),
     }
+
+
+def weights_read(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """`decode_read_bytes_per_s`: the weights that decoding reads in a second, from its rate and what a token reads.
+
+    Neither the cache of keys and values nor activations are in it. None where no token was decoded.
+    """
+    rate, per_token = metrics.get("decode_tok_per_s"), metrics.get("weight_bytes_per_token")
+    if rate is None or per_token is None:
+        return {}
+    if rate.value is None or per_token.value is None:
+        return {"decode_read_bytes_per_s": gap((rate if rate.value is None else per_token).reason or "not known")}
+    return {"decode_read_bytes_per_s": Metric(value=rate.value * per_token.value, n=rate.n, note="weights alone")}

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from melt.analysis.bench import bench
 from melt.analysis.energy import energy
 from melt.analysis.events import mark
 from melt.analysis.generation import generation
+from melt.analysis.loading import loading
 from melt.analysis.measured import Measured, measure
 from melt.analysis.memory import memory
 from melt.analysis.percentiles import outliers, percentiles
+from melt.analysis.roofline import roofline
+from melt.analysis.score import score
 from melt.analysis.trace import ENGINE_CPU, Trace, by_channel, is_cap
 from melt.records import Metric, gap
 
@@ -34,8 +38,11 @@ def metrics(
     measured = measure(events, asked)
     channels = by_channel(trace, sensors)
     return {
-        **_times(measured),
+        **(roofline(measured.landmarks) or _times(measured)),
+        **loading(measured),
         **generation(measured),
+        **bench(measured),
+        **score(measured),
         **memory(measured.landmarks, channels, measured.phases),
         "engine_cpu_share": _cpu_share(channels, measured.window),
         **_clocks(channels, measured.window),

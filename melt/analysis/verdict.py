@@ -25,7 +25,7 @@ from melt.analysis.trace import (
 from melt.records import Reason, ReasonCode, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import pandas as pd
 
@@ -74,9 +74,15 @@ MAKES: Mapping[ReasonCode, Literal["invalid", "partial"]] = MappingProxyType(
 """What each reason makes of a run whose engine ended well."""
 
 
-def verdict(status: Status, reasons: Iterable[Reason]) -> Verdict:
-    """The worst of what the reasons make of a run; a run that failed or was skipped is invalid whatever they say."""
+def verdict(status: Status, reasons: Collection[Reason], tokens: float = 0) -> Verdict:
+    """The worst of what the reasons make of a run; a run that failed or was skipped is invalid whatever they say.
+
+    But for one: a language model that ran out of memory after `tokens` of the measured phase. How far it came is what
+    the run has found out, and those tokens are true of it.
+    """
     made = {MAKES[reason.code] for reason in reasons}
+    if tokens and {reason.code for reason in reasons if MAKES[reason.code] == "invalid"} == {ReasonCode.OUT_OF_MEMORY}:
+        return "partial"
     if status != "ok" or "invalid" in made:
         return "invalid"
     return "partial" if made else "valid"

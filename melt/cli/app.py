@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import melt
-from melt.cli import build, devices, doctor, model, report, run, show
+from melt.cli import build, devices, doctor, model, prompts, report, run, show
 from melt.cli.console import err, out, plain, survive_any_encoding
 from melt.errors import Interrupted, MeltError, ParseError
 
@@ -34,9 +34,10 @@ app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("show", epilog=show.EXAMPLE)(show.show)
 app.command("report", epilog=report.EXAMPLE)(report.report)
-app.command("build", epilog=build.EXAMPLE)(build.build)
+app.add_typer(build.app, name="build")
 app.add_typer(devices.app, name="devices")
 app.add_typer(model.app, name="model")
+app.add_typer(prompts.app, name="prompts")
 
 
 def _version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""`melt model`: make a model, or look into one."""
+"""`melt model`: make a model, fetch one, or look into one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from melt import makers
-from melt.cli.console import out, plain, print_json
+from melt.cli.console import out, plain, print_json, say
 from melt.cli.options import AsJson
+from melt.engines.quantize import FILE_TYPES
+from melt.engines.quantize import quantize as quantize_file
 from melt.errors import UsageError, nearest
-from melt.makers import gguf
+from melt.makers import gguf, hub
 
-app = typer.Typer(no_args_is_help=True, help="Make models without a download, and look into them.")
+app = typer.Typer(no_args_is_help=True, help="Make models without a download, fetch, quantise and look into them.")
 
 
 @app.command(epilog="Example: **melt model make mobilenetv3-large --out m.onnx**")
@@ -37,16 +39,64 @@ def make(
     _print(makers.make(name, file, seed=seed), as_json=as_json)
 
 
+@app.command(epilog="Example: **melt model get hf:ORG/REPO/FILE.gguf@REVISION**")
+def get(
+    reference: Annotated[
+        str, typer.Argument(help="hf:ORG/REPO/FILE@REVISION: a branch, a tag or a commit; main if not said.")
+    ],
+    file: Annotated[
+        Path | None, typer.Option("--out", help="The file to write, in place of melt's cache.", metavar="FILE")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a model from a hub, going on where a fetch was broken off; its commit and hash are noted beside it."""
+    fetched = hub.get(hub.parse_reference(reference), say, out=file)
+    if as_json:
+        print_json({"path": str(fetched.path), **fetched.provenance.model_dump()})
+        return
+    out.print(f"{plain(fetched.path)}: {fetched.provenance.size_bytes} bytes", soft_wrap=True)
+    _print_origin(fetched.provenance)
+    out.print(f"  sha256 {fetched.provenance.sha256}", soft_wrap=True)
+
+
+@app.command(epilog="Example: **melt model quantize m-f16.gguf --to q4_k**")
+def quantize(
+    file: Annotated[Path, typer.Argument(help="A GGUF file in f16, bf16 or f32.")],
+    to: Annotated[str, typer.Option("--to", help=f"One of: {', '.join(FILE_TYPES)}.")],
+    target: Annotated[
+        Path | None, typer.Option("--out", help="The file to write, in place of one beside FILE.", metavar="FILE")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a language model in another quantisation, with llama.cpp's own quantiser; labels stay as they are."""
+    made = quantize_file(file, target or file.with_name(f"{file.stem}-{to}.gguf"), to, say=say)
+    _print_language(made, as_json=as_json)
+
+
 @app.command(epilog="Example: **melt model info m.onnx**")
 def info(
     file: Annotated[Path, typer.Argument(help="An ONNX or GGUF file.")],
     as_json: AsJson = False,
 ) -> None:
     """Tell a model's inputs, outputs and multiply-adds, or a language model's mix and what a token reads."""
-    if gguf.is_gguf(file):
-        _print_language(gguf.info(file), as_json=as_json)
+    model = gguf.info(file) if gguf.is_gguf(file) else makers.info(file)
+    origin = hub.provenance(file)
+    if origin is not None and origin.sha256 != model.sha256:
+        say(f"{file} is no longer the file that was fetched from {origin.source}: its sha256 is another")
+        origin = None
+    if as_json:
+        print_json({**model.model_dump(mode="json"), "hub": origin.model_dump() if origin else None})
+        return
+    if isinstance(model, gguf.GgufInfo):
+        _print_language(model, as_json=False)
     else:
-        _print(makers.info(file), as_json=as_json)
+        _print(model, as_json=False)
+    if origin is not None:
+        _print_origin(origin)
+
+
+def _print_origin(origin: hub.Provenance) -> None:
+    out.print(f"  from {plain(origin.source)}, commit {origin.commit}", soft_wrap=True)
 
 
 def _print(model: makers.ModelInfo, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 from melt.cli.console import out, plain, print_json
 from melt.cli.options import AsJson
 from melt.errors import UsageError, nearest
+from melt.report import with_shares
 from melt.store import StoredRun, Unreadable, read_run
 
 EXAMPLE = "Example: **melt show results/demo/20261121T030000Z/20261121T031500Z-1a2b3c4d**"
@@ -35,9 +36,10 @@ def show(
     for caveat in record.caveats:
         out.print(f"  caveat: {plain(caveat)}", soft_wrap=True)
     table = RichTable()
+    shown, _ = with_shares([stored])
     for heading in ("metric", "value", "n", "note"):
         table.add_column(heading)
-    for name, metric in record.metrics.items():
+    for name, metric in shown[0].record.metrics.items():
         value = "–" if metric.value is None else f"{metric.value:.6g}"
         count = "" if metric.n is None else str(metric.n)
         table.add_row(plain(name), value, count, plain(metric.reason or metric.note or ""))

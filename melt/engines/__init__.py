@@ -3,11 +3,18 @@
 from collections.abc import Callable, Mapping
 
 from melt.engines.base import Command, Engine, InputShape, OutputCheck, Prepared, Request, StopRules
+from melt.engines.command import CommandEngine
 from melt.engines.llamacpp import LlamaCpp
 from melt.engines.onnxruntime import OnnxRuntime
+from melt.engines.roofline import Roofline
 from melt.errors import UsageError, nearest
 
-ENGINES: Mapping[str, Callable[[], Engine]] = {"llama.cpp": LlamaCpp, "onnxruntime": OnnxRuntime}
+ENGINES: Mapping[str, Callable[[], Engine]] = {
+    "command": CommandEngine,
+    "llama.cpp": LlamaCpp,
+    "onnxruntime": OnnxRuntime,
+    "roofline": Roofline,
+}
 
 
 def engine_named(name: str) -> Engine:

@@ -1,4 +1,4 @@
-"""The engine seam: four verbs. An engine never sees a device; it gets and gives plain data."""
+"""The engine seam: five verbs. An engine never sees a device; it gets and gives plain data."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from melt.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from melt.files import Conversation
+    from melt.records import Metric
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class Request:
     library: str | None = None
     here: bool = False
     """Whether this computer is the device."""
+    cpus: int | None = None
+    """How many processors the run may use, where that is known."""
+    conversations: tuple[Conversation, ...] = ()
+    """What a language model is asked, of the workload's `prompt`."""
     cpu_features: frozenset[str] = frozenset()
     """What the device's processor can do, in the kernel's words."""
     say: Callable[[str], None] = lambda _: None
@@ -70,6 +77,10 @@ class Prepared:
     params: Mapping[str, Any]
     synthetic: bool
     identity: Mapping[str, Any]
+    known: Mapping[str, Metric] = field(default_factory=dict)
+    """Figures that are the model's own, whatever a run of it does."""
+    caveats: tuple[str, ...] = ()
+    """What a reader must know of runs that are valid all the same."""
     detail: Any = None
     """The engine's own; nobody else reads it."""
 
@@ -109,6 +120,13 @@ class Engine(Protocol):
 
     def trial(self, prepared: Prepared, place: Callable[[str], str]) -> Command:
         """A command that ends at once, well only where the device has what program and libraries need of it."""
+
+    def adopt(self, prepared: Prepared, folder: Path) -> Mapping[str, Metric]:
+        """Takes in what the program told in words of its own, once the job's files lie in `folder` on this computer.
+
+        It may add event lines to `events.jsonl` there, in order of time; what it returns stands in place of what is
+        computed from events. Raises nothing, whatever the files hold.
+        """
 
     def check(self, prepared: Prepared, output: Path) -> OutputCheck:
         """Compares what a run wrote with this computer's own result on the same input."""

@@ -3,62 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-import reprlib
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic import Field, ValidationError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from melt.engines.base import Command, OutputCheck, Prepared, Request
-from melt.errors import UsageError, nearest
+from melt.engines.llama_params import BLOCK_TOKENS, read_params
+from melt.engines.llama_texts import Texts, texts_of
+from melt.errors import UsageError
 from melt.makers import gguf
 from melt.native import build_llama_runner, choose_level
 from melt.native.source import VERSION
-from melt.records import Strict
+from melt.records import Metric, gap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from melt.engines.llama_params import LlamaParams
 
 _LEAST_TOKENS = 64
 """A run generates so many at least, however few inferences its protocol asks for."""
-_BLOCK_TOKENS = 256
-"""A context that is not asked for is rounded up to so many: kernels work on blocks."""
 _MAX_OUTPUT_BYTES = 64 << 20
 _AS_ASKED = (
-    *("prompt_tokens", "generate_tokens", "seed", "threads", "threads_batch", "context", "batch", "ubatch"),
-    *("kv_k", "kv_v", "flash_attn", "gpu_layers"),
+    *("prompt_tokens", "generate_tokens", "seed", "temperature", "threads", "threads_batch", "context", "batch"),
+    *("ubatch", "kv_k", "kv_v", "flash_attn", "gpu_layers"),
 )
 """Parameters that the runner takes by the same name."""
+_NOT_COMPARED = {
+    "bench": "mode bench draws its tokens and generates none",
+    "score": "mode score generates nothing; what it scored is in the events",
+}
 
-Tokens = Annotated[int, Field(strict=True, ge=1, le=1 << 20)]
-Threads = Annotated[int, Field(strict=True, ge=1, le=512)]
-CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
 
-
-class LlamaParams(Strict):
-    """`params` of a workload for this engine, with what a request is."""
-
-    mode: Literal["fixed"] = "fixed"
-    prompt_tokens: Tokens = 128
-    generate_tokens: Tokens = 64
-    seed: Annotated[int, Field(strict=True, ge=0, le=4_294_967_294)] = 1
-    threads: Threads = 1
-    threads_batch: Threads | None = None
-    context: Tokens | None = None
-    batch: Tokens = 2048
-    ubatch: Tokens = 512
-    kv_k: CacheType = "f16"
-    kv_v: CacheType = "f16"
-    flash_attn: Literal["auto", "on", "off"] = "auto"
-    mmap: bool = True
-    mlock: bool = False
-    gpu_layers: Annotated[int, Field(strict=True, ge=0, le=10_000)] = 0
+@dataclass(frozen=True)
+class _Detail:
+    model: gguf.GgufInfo
+    texts: Texts | None
 
     @property
-    def context_tokens(self) -> int:
-        """The context as it will be asked for: what a request needs, in whole blocks, unless it is said."""
-        need = self.prompt_tokens + self.generate_tokens
-        return self.context or -(-need // _BLOCK_TOKENS) * _BLOCK_TOKENS
+    def turns(self) -> int:
+        """How many steps are a cycle."""
+        return len(self.texts.turns) if self.texts else 1
 
 
 class LlamaCpp:
@@ -67,38 +52,42 @@ class LlamaCpp:
     name = "llama.cpp"
 
     def prepare(self, request: Request) -> Prepared:
-        params = _params(request)
+        params = read_params(request)
         if not request.model_file.is_file():
             raise UsageError(f"model {request.model_file} does not exist: correct 'path' in the workload")
-        told = gguf.info(request.model_file)
+        model = gguf.info(request.model_file)
         # a program of the person's own is on the device already, whatever it was compiled for
         level = None if request.library else choose_level(request.machine, request.cpu_features)
-        need = params.prompt_tokens + params.generate_tokens
-        if params.mode == "fixed" and need > params.context_tokens:
-            raise UsageError(
-                f"workload '{request.name}': {params.prompt_tokens} tokens of prompt and {params.generate_tokens} to "
-                f"generate do not fit into params.context of {params.context}: make it {need} at least"
-            )
-        if told.context_length is not None and params.context_tokens > told.context_length:
-            request.say(
-                f"workload '{request.name}': a context of {params.context_tokens} tokens is longer than the "
-                f"{told.context_length} that {told.name} was made for: its speed is true, its text would not be"
-            )
-        used = {**params.model_dump(), "context": params.context_tokens}
-        used["threads_batch"] = params.threads_batch or params.threads
+        texts = texts_of(request, params) if params.by_text else None
+        prompt_tokens, generate_tokens = params.tokens
+        used = {
+            **params.model_dump(),
+            "prompt_tokens": prompt_tokens,
+            "generate_tokens": generate_tokens,
+            "context": _context(request, params, model, texts),
+            "threads_batch": params.threads_batch or params.threads,
+            "chat": "template" if texts and texts.templated else "plain",
+        }
         identity = {
-            "model_sha256": told.sha256,
+            "model_sha256": model.sha256,
             "llama_cpp": VERSION,
             "level": level.name if level else "own",
-            **{key: value for key, value in used.items() if key not in ("prompt_tokens", "generate_tokens")},
-            "prompt_tokens": params.prompt_tokens,
-            "generate_tokens": params.generate_tokens,
+            **{key: value for key, value in used.items() if key not in ("prompt", "load")},
+            "texts_sha256": texts.sha256 if texts else None,
         }
         files = {"model": request.model_file}
+        files |= {_role(n): text.path for n, text in enumerate(texts.turns if texts else ())}
         if level is not None:
             files["program"] = build_llama_runner(level, say=request.say)
         return Prepared(
-            request=request, files=files, params=used, synthetic=told.synthetic, identity=identity, detail=told
+            request=request,
+            files=files,
+            params=used,
+            synthetic=model.synthetic,
+            identity=identity,
+            known=_weights(model),
+            caveats=_caveats(request, used["threads"], used["threads_batch"]),
+            detail=_Detail(model, texts),
         )
 
     def command(self, prepared: Prepared, place: Callable[[str], str], job_dir: str) -> Command:
@@ -106,8 +95,12 @@ class LlamaCpp:
         argv = [prepared.request.library or place("program"), "--model", place("model"), "--mode", params["mode"]]
         argv += ["--events", f"{job_dir}/events.jsonl", "--output", f"{job_dir}/output.bin"]
         for key in _AS_ASKED:
-            argv += [f"--{key.replace('_', '-')}", str(params[key])]
+            argv += [f"--{key.replace('_', '-')}", f"{params[key]}"]
         argv += ["--mmap", str(int(params["mmap"])), "--mlock", str(int(params["mlock"]))]
+        argv += ["--cold", str(int(params["load"] == "cold"))]
+        texts: Texts | None = prepared.detail.texts
+        for n, text in enumerate(texts.turns if texts else ()):
+            argv += ["--fresh-text-file" if text.fresh else "--text-file", place(_role(n))]
         # a request takes seconds: one has warmed up what there is, if it took the time that is asked for
         argv += ["--warmup-n", str(min(stop.warmup_n, 1)), "--warmup-s", str(stop.warmup_s)]
         argv += ["--min-n", str(max(stop.min_n, _LEAST_TOKENS)), "--min-s", str(stop.min_s)]
@@ -116,29 +109,76 @@ class LlamaCpp:
     def trial(self, prepared: Prepared, place: Callable[[str], str]) -> Command:
         return Command((prepared.request.library or place("program"), "--try"))
 
+    def adopt(self, prepared: Prepared, folder: Path) -> Mapping[str, Metric]:
+        del prepared, folder
+        return {}  # its runner writes nothing but events
+
     def check(self, prepared: Prepared, output: Path) -> OutputCheck:
-        del prepared
-        not_compared = "the hash of the tokens generated; nothing on this computer was run beside it"
+        if prepared.params["mode"] in _NOT_COMPARED:
+            return OutputCheck(None, None, None, _NOT_COMPARED[prepared.params["mode"]])
         try:
             with output.open("rb") as data:
                 tokens = data.read(_MAX_OUTPUT_BYTES)
         except OSError:
             return OutputCheck(None, None, None, "the run left no tokens")
-        last = tokens.rstrip().rpartition(b"\n")[2]
+        last = b"\n".join(tokens.rstrip().split(b"\n")[-prepared.detail.turns :])
         if not last:
             return OutputCheck(None, None, None, "the run left no tokens")
-        return OutputCheck(hashlib.sha256(last).hexdigest(), None, None, not_compared)
+        drawn = "the hash of the tokens generated; nothing on this computer was run beside it"
+        return OutputCheck(hashlib.sha256(last).hexdigest(), None, None, drawn)
 
 
-def _params(request: Request) -> LlamaParams:
-    try:
-        return LlamaParams.model_validate(dict(request.params))
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            hint = nearest(key, LlamaParams.model_fields)
-            raise UsageError(f"workload '{request.name}': engine llama.cpp has no parameter '{key}': {hint}") from None
+def _weights(model: gguf.GgufInfo) -> Mapping[str, Metric]:
+    """What a token reads of the weights, and how many those are."""
+    read, count = model.weight_bytes_per_token, model.weight_count_per_token
+    unknown = gap(f"not_stated: {model.weight_bytes_per_token_reason}")
+    return {
+        "weight_bytes_per_token": unknown if read is None else Metric(value=float(read)),
+        "weight_count_per_token": unknown if count is None else Metric(value=float(count)),
+    }
+
+
+def _role(turn: int) -> str:
+    return f"text.{turn}"
+
+
+def _context(request: Request, params: LlamaParams, model: gguf.GgufInfo, texts: Texts | None) -> int:
+    """The context as it will be asked for: what is needed, in whole blocks, unless it is said. Raises UsageError."""
+    prompt, generate = params.tokens
+    need = texts.need_tokens if texts else max(prompt, generate) if params.mode == "bench" else prompt + generate
+    trained, name = model.context_length, f"workload '{request.name}'"
+    if params.mode == "score":  # a text that is longer is scored in windows
+        return params.context or min(_blocks(need), trained or _blocks(need))
+    what = f"{prompt} tokens of prompt and {generate} to generate do"
+    if texts:
+        what = f"prompt '{texts.need_of}' and its answers take {need} tokens and do"
+    if params.context is not None and need > params.context:
+        raise UsageError(f"{name}: {what} not fit into params.context of {params.context}: make it {need} at least")
+    context = params.context or _blocks(need)
+    if trained is None or context <= trained:
+        return context
+    if texts and params.context is None and need > trained:
         raise UsageError(
-            f"workload '{request.name}': params.{key}: {problem['msg']} (it is {reprlib.repr(problem['input'])})"
-        ) from None
+            f"{name}: {what} not fit into the context of {trained} that {model.name} was made for: shorten the text or "
+            f"lower generate_tokens; params.context: {need} runs it all the same"
+        )
+    if texts and params.context is None:
+        return trained
+    request.say(
+        f"{name}: a context of {context} tokens is longer than the {trained} that {model.name} was made for: its speed "
+        "is true, its text would not be"
+    )
+    return context
+
+
+def _blocks(tokens: int) -> int:
+    return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+
+
+def _caveats(request: Request, threads: int, threads_batch: int) -> tuple[str, ...]:
+    most = max(threads, threads_batch)
+    if request.cpus is None or most <= request.cpus:
+        return ()
+    caveat = f"threads: {most} threads share {request.cpus} processors, which makes rates swing"
+    request.say(f"workload '{request.name}': {caveat}")
+    return (caveat,)

@@ -19,11 +19,11 @@ import numpy.typing as npt
 from pydantic import Field, ValidationError
 
 from melt.engines.base import Command, InputShape, OutputCheck, Prepared, Request
+from melt.engines.stored import stored
 from melt.engines.wheels import onnxruntime_library
 from melt.errors import Unsupported, UsageError, nearest
 from melt.native import build
-from melt.places import cache_dir, write_whole
-from melt.records import Strict
+from melt.records import Metric, Strict
 
 _MAX_INPUT_BYTES = 1 << 30
 _TOLERANCE = 1e-3
@@ -72,7 +72,7 @@ class OnnxRuntime:
         if not synthetic:
             _refuse_weights_apart(request)
         files = {"model": request.model_file}
-        files.update({f"input.{name}": _stored(array) for name, array in arrays.items()})
+        files.update({f"input.{name}": stored(_raw(array)) for name, array in arrays.items()})
         if request.library is None:
             files["library"] = _library(request)
         files["program"] = build("ort_runner", request.machine, here=request.here, say=request.say)
@@ -111,6 +111,10 @@ class OnnxRuntime:
 
     def trial(self, prepared: Prepared, place: Callable[[str], str]) -> Command:
         return Command((place("program"), "--try", prepared.request.library or place("library")))
+
+    def adopt(self, prepared: Prepared, folder: Path) -> Mapping[str, Metric]:
+        del prepared, folder
+        return {}  # its runner writes nothing but events
 
     def check(self, prepared: Prepared, output: Path) -> OutputCheck:
         if not output.exists():
@@ -233,20 +237,9 @@ def _values(workload: str, node: Any, asked: InputShape) -> Array:
     return random.integers(0, 2, shape).astype(dtype)  # 0 and 1 are valid tokens, masks and flags everywhere
 
 
-def _stored(array: Array) -> Path:
-    """The values as a raw little-endian file, kept in the cache by content."""
-    data = array.astype(array.dtype.newbyteorder("<")).tobytes()
-    path = cache_dir() / "inputs" / _digest(data)
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, data)
-        except OSError as error:
-            raise UsageError(
-                f"cache folder {path.parent} cannot be written: {error.strerror}: mend that, or name another with "
-                "XDG_CACHE_HOME"
-            ) from None
-    return path
+def _raw(array: Array) -> bytes:
+    """The values, little-endian."""
+    return array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
 def _library(request: Request) -> Path:

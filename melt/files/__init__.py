@@ -2,6 +2,7 @@
 
 from melt.files.lab import SCHEMES, Lab, LabDevice, load_lab
 from melt.files.profile import Profile, load_profile
+from melt.files.prompts import Conversation, PromptSet, load_prompts
 from melt.files.reader import read_model
 from melt.files.settings import (
     PRESETS,
@@ -21,6 +22,7 @@ from melt.files.workload import InputSpec, ModelSource, Workload, load_workload
 __all__ = [
     "PRESETS",
     "SCHEMES",
+    "Conversation",
     "DeviceChoice",
     "Energy",
     "InputSpec",
@@ -30,6 +32,7 @@ __all__ = [
     "ModelSource",
     "Precheck",
     "Profile",
+    "PromptSet",
     "Protocol",
     "Settings",
     "Suite",
@@ -38,6 +41,7 @@ __all__ = [
     "flatten",
     "load_lab",
     "load_profile",
+    "load_prompts",
     "load_suite",
     "load_workload",
     "parse_assignment",

@@ -49,6 +49,8 @@ class Profile(Settings):
     about: str = ""
     readings: tuple[str, ...] = ()
     periods_s: Mapping[str, Annotated[float, Field(strict=True, ge=0.001, le=3600)]] = Field(default_factory=dict)
+    cpu: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9.+_-]{0,63}$")] = None
+    """The level of its processor, where llama.cpp is compiled for it ahead; a run asks the device itself."""
     thermal: Thermal = Thermal()
     pin: Pin = Pin()
     engines: Mapping[str, EngineOnDevice] = Field(default_factory=dict)

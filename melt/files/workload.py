@@ -15,7 +15,7 @@ from melt.places import shipped
 from melt.records import Strict
 
 Dim = Annotated[Whole, Field(ge=1, le=2**31)]
-Tokens = Annotated[Whole, Field(ge=1, le=1 << 20)]
+Tokens = Annotated[Whole, Field(ge=0, le=1 << 20)]
 _REQUEST = ("mode", "prompt_tokens", "generate_tokens", "prompt")
 Mode = Literal["fixed", "prompt", "conversation", "bench", "score"]
 

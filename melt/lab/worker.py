@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from melt.device import open_device
 from melt.engines import InputShape, Request, StopRules, engine_named
 from melt.errors import Interrupted, ParseError, Unsupported, UsageError
+from melt.files import load_prompts
 from melt.job import forget, status
+from melt.readings.text import cpu_list
 from melt.run import Context, carry_out, finish, model_file
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from melt.device import Device, Moved
     from melt.engines import Engine, Prepared
-    from melt.files import Lab
+    from melt.files import Conversation, Lab
     from melt.lab.plan import Cell, Plan
     from melt.store import Pending, Session, Slot, StoredRun
 
@@ -229,12 +231,20 @@ class Worker:
                     ),
                     library=override.library if override else None,
                     here=device.here,
+                    cpus=self._cpus(device, cell),
+                    conversations=_conversations(cell),
                     cpu_features=frozenset(str(device.fact("cpu_features") or "").split()),
                     say=self._say,
                 )
             )
         except Unsupported as error:
             return error
+
+    @staticmethod
+    def _cpus(device: Device, cell: Cell) -> int | None:
+        """How many processors a run may use: those that it is held to, else all that are online."""
+        held, online = cell.setting("cpus"), device.fact("cpus_online")
+        return len(cpu_list(held.encode())) if held else online if isinstance(online, int) else None
 
     def _idle_s(self, slot: Slot) -> float:
         """The idle window: before the first run of each block, on a device whose power can be read."""
@@ -253,3 +263,11 @@ class Worker:
         left_s = sum(self._expected_s(s) + extra_s for s in rest)
         total = len(self._planned)
         self._on_progress(Progress(self.name, slot.cell, step, total - len(rest), total, left_s, moved))
+
+
+def _conversations(cell: Cell) -> tuple[Conversation, ...]:
+    """What the cell's `prompt` means. Raises UsageError."""
+    asked = cell.resolved.get("params.prompt")
+    if asked is None or not isinstance(asked.value, str):
+        return ()
+    return load_prompts(asked.value, cell.file.parent)[0]

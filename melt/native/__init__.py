@@ -1,7 +1,7 @@
 """The native programs that run on a device: compiled once for each source, target and compiler."""
 
 from melt.native.compilers import MACHINES, OLDEST_GLIBC, host_machine
-from melt.native.levels import LEVELS, Level, choose_level, levels
+from melt.native.levels import LEVELS, Level, choose_level, levels, named_level
 from melt.native.llama import build_llama_runner
 from melt.native.programs import PROGRAMS, Program, build
 from melt.native.source import LlamaSource, llama_source
@@ -20,4 +20,5 @@ __all__ = [
     "host_machine",
     "levels",
     "llama_source",
+    "named_level",
 ]

@@ -44,6 +44,11 @@ def shown(compiler: list[str]) -> str:
     return "zig" if is_zig(compiler) else Path(compiler[0]).name
 
 
+def identity(compiler: list[str]) -> list[str]:
+    """Its words for the name of what it makes: zig is the same in every environment that has it."""
+    return ["zig", *compiler[3:]] if is_zig(compiler) else compiler
+
+
 def compiler_stamp(compiler: list[str]) -> str:
     """Tells one compiler from its successor without starting it: a warm start should cost no process."""
     if is_zig(compiler):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from melt.errors import Unsupported
+from melt.errors import Unsupported, UsageError, nearest
 
 _AVX2 = frozenset(["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "sse4_2", "popcnt"])
 _AVX512 = frozenset(["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"])
@@ -53,6 +53,14 @@ def levels(machine: str) -> tuple[Level, ...]:
         known = " and ".join(sorted({level.machine for level in LEVELS}))
         raise Unsupported(f"melt's language-model runner exists for {known}, not for '{machine}'")
     return found
+
+
+def named_level(name: str) -> Level:
+    """The level of that name. Raises UsageError with the nearest one."""
+    known = {level.name: level for level in LEVELS}
+    if name not in known:
+        raise UsageError(f"'{name}' is no level of processor: {nearest(name, known)}")
+    return known[name]
 
 
 def choose_level(machine: str, cpu_flags: frozenset[str]) -> Level:

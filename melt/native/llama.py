@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 
 from melt.errors import UsageError
 from melt.native import ninja, source
-from melt.native.compilers import compiler_stamp, host_machine, is_zig, shown, system_compiler, zig_compiler
+from melt.native.compilers import (
+    compiler_stamp,
+    host_machine,
+    identity,
+    is_zig,
+    shown,
+    system_compiler,
+    zig_compiler,
+)
+from melt.native.shipped import digest, shipped_program
 from melt.places import appearing, cache_folder, ondevice_sources
 
 if TYPE_CHECKING:
@@ -60,15 +69,21 @@ _MUSL_STACK = "-Wl,-z,stack-size=8388608"
 
 
 def build_llama_runner(level: Level, *, say: Say | None = None) -> Path:
-    """The language-model runner for a level, from the cache or compiled now; `say` is told how far that is.
+    """The language-model runner for a level: the one that came with melt, or from the cache, or compiled now.
 
-    Raises UsageError when cmake, ninja or a compiler is missing or fails, or the source cannot be had.
+    `say` is told how far that is. Raises UsageError when cmake, ninja or a compiler is missing or fails, or the source
+    cannot be had.
     """
-    failures = []
+    came_along = shipped_program(NAME, level.name, made_from(level))
+    if came_along is not None:
+        return came_along
+    failures: list[str] = []
     for compiler in _compilers(level.machine):
         target = cache_folder("native") / _runner_key(level, compiler) / NAME
         if target.exists():
             return target
+        if say and failures:
+            say(f"{failures[-1]}: trying {shown(compiler)}")
         error = _links_static(compiler, level)
         if error is None:
             try:
@@ -103,11 +118,11 @@ def _links_static(compiler: list[str], level: Level) -> str | None:
         probe = Path(folder) / "probe.cpp"
         probe.write_text("#include <thread>\nint main() { std::thread([] {}).join(); }\n")
         argv = [*compiler, _level_flag(level, compiler), *_LINK, str(probe), "-o", str(probe.with_suffix(""))]
-        return _last_error(argv)
+        return last_error(argv)
 
 
-def _last_error(argv: list[str]) -> str | None:
-    """Runs a compiler; the telling line of its words when it fails."""
+def last_error(argv: list[str]) -> str | None:
+    """Runs a compiler or a linker; the telling line of its words when it fails."""
     try:
         done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=_RUNNER_LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
@@ -120,15 +135,25 @@ def _last_error(argv: list[str]) -> str | None:
 
 
 def _library_key(level: Level, compiler: list[str]) -> str:
-    words = (source.SHA256, level.name, *compiler, compiler_stamp(compiler))
+    words = (source.SHA256, level.name, *identity(compiler), compiler_stamp(compiler))
     return _digest(*words, *_compile_flags(level, compiler), _GGML, *_SWITCHES)
 
 
 def _runner_key(level: Level, compiler: list[str]) -> str:
+    return _digest(_library_key(level, compiler), *_LINK, _MUSL_STACK, *runner_texts())
+
+
+def made_from(level: Level) -> str:
+    """The hash of all that makes the runner but the compiler."""
+    how = (source.SHA256, level.name, level.gcc, level.zig, *_COMPILE, *_ZIG_COMPILE, _GGML, *_SWITCHES)
+    return digest((*how, *_LINK, _MUSL_STACK, *runner_texts()))
+
+
+def runner_texts() -> list[str]:
+    """Each file of the runner's own source, by name and content."""
     root = ondevice_sources()
     files = [root / "events.h", *sorted((root / NAME).iterdir())]
-    texts = [f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in files if path.suffix in (".cpp", ".h")]
-    return _digest(_library_key(level, compiler), *_LINK, _MUSL_STACK, *texts)
+    return [f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in files if path.suffix in (".cpp", ".h")]
 
 
 def _digest(*words: str) -> str:
@@ -137,12 +162,8 @@ def _digest(*words: str) -> str:
 
 def _compile_runner(level: Level, compiler: list[str], target: Path, say: Say | None) -> None:
     """Compiles into `target`. Raises BuildFailed, and UsageError."""
-    library = cache_folder("llama.cpp") / f"library-{_library_key(level, compiler)}"
-    if not library.is_dir():
-        for program in ("cmake", "ninja"):
-            ninja.build_program(program)  # asked before anything is fetched
+    archives = build_archives(level, compiler, say)
     llama = source.llama_source(say)
-    _build_library(library, level, compiler, llama, say)
     argv = [
         *compiler,
         _level_flag(level, compiler),
@@ -151,17 +172,30 @@ def _compile_runner(level: Level, compiler: list[str], target: Path, say: Say | 
         f"-ffile-prefix-map={llama.path}=llama.cpp",
     ]
     argv += [f"-I{llama.path / folder}" for folder in _INCLUDES]
-    argv += [str(ondevice_sources() / NAME / f"{NAME}.cpp"), *(str(library / Path(name).name) for name in _ARCHIVES)]
+    argv += [str(ondevice_sources() / NAME / f"{NAME}.cpp"), *map(str, archives)]
     argv += [_MUSL_STACK] if is_zig(compiler) else []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with appearing(target) as temporary:
-            error = _last_error([*argv, "-ldl", "-lm", "-o", str(temporary)])
+            error = last_error([*argv, "-ldl", "-lm", "-o", str(temporary)])
             if error is not None:
                 raise ninja.BuildFailed(error)
             temporary.chmod(0o755)
     except OSError as error:
         raise ninja.BuildFailed(str(error)) from None
+
+
+def build_archives(level: Level, compiler: list[str], say: Say | None = None) -> tuple[Path, ...]:
+    """llama.cpp's static libraries in the order that a linker wants, from the cache or compiled now.
+
+    Their folder's name tells all that made them. Raises BuildFailed, and UsageError.
+    """
+    library = cache_folder("llama.cpp") / f"library-{_library_key(level, compiler)}"
+    if not library.is_dir():
+        for program in ("cmake", "ninja"):
+            ninja.build_program(program)  # asked before anything is fetched
+        _build_library(library, level, compiler, source.llama_source(say), say)
+    return tuple(library / Path(name).name for name in _ARCHIVES)
 
 
 def _build_library(

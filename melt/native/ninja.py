@@ -157,5 +157,9 @@ def telling_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines()]
     command = {n + 1 for n, line in enumerate(lines) if line.startswith("FAILED:")}
     lines = [line for n, line in enumerate(lines) if line and not line.startswith("[") and n not in command]
-    errors = [line for line in lines if _ERROR.search(line)]
-    return (errors or lines[-1:] or [""])[0][:300]
+    errors = [n for n, line in enumerate(lines) if _ERROR.search(line)]
+    if not errors:
+        return (lines[-1:] or [""])[0][:300]
+    # cmake's first line says where, and its second one what
+    first = errors[0]
+    return " ".join(lines[first : first + 1 + lines[first].startswith("CMake Error at")])[:300]

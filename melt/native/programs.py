@@ -7,7 +7,6 @@ computer, and for glibc 2.28 by ziglang for any other.
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,16 +18,19 @@ from melt.native.compilers import (
     Say,
     compiler_stamp,
     host_machine,
+    identity,
     shown,
     system_compiler,
     zig_compiler,
 )
+from melt.native.shipped import digest, shipped_program
 from melt.places import appearing, cache_folder, ondevice_sources
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _BUILD_LIMIT_S = 600
+_COMPILE = ("-std=gnu11", "-O2", "-g0", "-s", "-Wall", "-Wextra", "-Wno-format-truncation")
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,20 @@ PROGRAMS = {
         flags=("-ldl",),
         about="runs a model with ONNX Runtime",
     ),
+    "roofline": Program(
+        "roofline",
+        "roofline/*.c",
+        static=True,
+        flags=("-pthread",),
+        about="measures what the device can do at most",
+    ),
 }
 
 
 def build(name: str, machine: str, *, here: bool = False, say: Say | None = None) -> Path:
-    """The program `name` for a `machine`, from the cache or compiled now; `here` when only this computer will run it.
+    """The program `name` for a `machine`: the one that came with melt, or from the cache, or compiled now.
+
+    `here` says that only this computer will run it.
 
     Raises UsageError when there is no compiler or it fails, Unsupported for a machine melt has no programs for.
     """
@@ -70,11 +81,14 @@ def build(name: str, machine: str, *, here: bool = False, say: Say | None = None
     if machine not in MACHINES:
         raise Unsupported(f"melt's native programs exist for {' and '.join(MACHINES)}, not for '{machine}'")
     program = PROGRAMS[name]
+    came_along = shipped_program(name, machine, made_from(program))
+    if came_along is not None:
+        return came_along
     root = ondevice_sources()
     sources = sorted(root.glob(program.sources))
     failures: list[str] = []
     for compiler in _compilers(program, machine, here=here):
-        argv = [*compiler, "-std=gnu11", "-O2", "-g0", "-s", "-Wall", "-Wextra", "-Wno-format-truncation"]
+        argv = [*compiler, *_COMPILE]
         argv += ["-static"] if program.static else []
         target = cache_folder("native") / _key(argv, program, sources, root) / name
         if target.exists():
@@ -101,14 +115,22 @@ def _compilers(program: Program, machine: str, *, here: bool) -> list[list[str]]
     return zig + system if not (program.static or here) else system + zig
 
 
+def made_from(program: Program) -> str:
+    """The hash of all that makes a program but the compiler."""
+    root = ondevice_sources()
+    how = (*_COMPILE, "-static" if program.static else "", *program.flags)
+    return digest((*how, *_texts(sorted(root.glob(program.sources)), root)))
+
+
 def _key(argv: list[str], program: Program, sources: list[Path], root: Path) -> str:
-    digest = hashlib.sha256()
-    for word in (*argv, *program.flags, compiler_stamp(argv)):
-        digest.update(word.encode() + b"\0")
+    how = (*identity(argv), *program.flags, compiler_stamp(argv))
+    return digest((*how, *_texts(sources, root)))[:32]
+
+
+def _texts(sources: list[Path], root: Path) -> list[str | bytes]:
+    """Each file that a program is compiled from, by name and content."""
     headers = sorted({*root.glob("*.h"), *(h for s in sources for h in s.parent.glob("*.h"))})
-    for path in (*sources, *headers):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:32]
+    return [part for path in (*sources, *headers) for part in (path.relative_to(root).as_posix(), path.read_bytes())]
 
 
 class _Broken(Exception):

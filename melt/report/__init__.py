@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melt.errors import UsageError
+from melt.report.ceilings import with_shares
 from melt.report.csvfile import runs_csv
 from melt.report.folder import fill, refuse_a_runs_own
 from melt.report.jsonfile import report_json
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from melt.store import StoredRun, Unreadable
 
-__all__ = ["Column", "Report", "Row", "Table", "summary_tables", "write_report"]
+__all__ = ["Column", "Report", "Row", "Table", "summary_tables", "with_shares", "write_report"]
 
 
 @dataclass(frozen=True)

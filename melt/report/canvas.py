@@ -30,6 +30,8 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 """Okabe and Ito's, which colour-blind people tell apart, and two more; blue first."""
 FONT = "DejaVu Sans"
 _SWATCH, _LEAST, _MORE = 0.15, 0.45, 0.5
+_PALE = 0.7
+"""Colours without a channel darker than this need an edge on white."""
 _STYLE = {
     "font.family": FONT,
     "font.size": 8.5,
@@ -144,7 +146,7 @@ class Page:
             if room < _LEAST or (index and self.measure(drawable(words), size) > room < 2 * _LEAST):
                 self.text(at, top, f"+{len(items) - index} more", size=size, color=GREY)
                 return
-            at += self.swatch(at, top, color, edge=FAINT if color.startswith(("#f", "#e")) else None)
+            at += self.swatch(at, top, color, edge=FAINT if min(mpl.colors.to_rgb(color)) > _PALE else None)
             at += self.text(at, top, words, size=size, color=GREY, most=room) + 0.14
 
     def measure(self, text: str, size: float, *, bold: bool = False) -> float:

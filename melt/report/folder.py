@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_PICTURE = re.compile(r"(latency|trace)(-[0-9]+)?\.(png|pdf)")
+_PICTURE = re.compile(r"(latency|roofline|trace)(-[0-9]+)?\.(png|pdf)")
 
 
 def refuse_a_runs_own(folder: Path) -> None:

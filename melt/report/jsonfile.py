@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import melt
+from melt.analysis.ceiling import FP32, INT8, READ
 from melt.analysis.summary import CONFIDENCE, MIN_RUNS
 from melt.records import METRIC_VERSION
 from melt.report.across import across, metric_names
@@ -14,6 +15,7 @@ from melt.report.numbers import unit_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from melt.analysis.ceiling import Ceiling
     from melt.records import RunRecord
     from melt.report.select import Cell, Selection
     from melt.store import StoredRun
@@ -33,7 +35,8 @@ def report_json(selection: Selection, title: str, pictures: Mapping[str, Any]) -
         "sessions": sorted({run.record.session for run in selection.runs}),
         "intervals": {"method": _METHOD, "confidence": CONFIDENCE, "least_runs": MIN_RUNS},
         "devices": {device: _device(selection, device) for device in selection.devices},
-        "cells": [_cell(cell) for cell in selection.cells],
+        "ceilings": [_ceiling(found) for found in selection.known_ceilings],
+        "cells": [_cell(selection, cell) for cell in selection.cells],
         "not_counted": _not_counted(selection),
         "unreadable": [{"folder": one.path.name, "why": one.why} for one in selection.unreadable],
         "notes": list(selection.notes),
@@ -56,12 +59,32 @@ def _device(selection: Selection, device: str) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
+def _ceiling(found: Ceiling) -> dict[str, Any]:
+    """What a device can do at most, and which runs say so; they may lie outside of this report."""
+    first = found.runs[0]
+    figures = {name: found.across(name) for name in dict.fromkeys(n for run in found.runs for n in run.metrics)}
+    return {
+        "device": first.device,
+        "suite": first.suite.name,
+        "session": first.session,
+        "runs": [run.run_id for run in found.runs],
+        "threads": found.threads,
+        "metrics": {
+            name: {"unit": unit_of(name), "value": summary.centre, "low": summary.low, "high": summary.high}
+            for name, summary in figures.items()
+            if name.partition(".")[0] in (READ, FP32, INT8)
+        },
+    }
+
+
+def _cell(selection: Selection, cell: Cell) -> dict[str, Any]:
+    ceiling = selection.ceiling(cell)
     return {
         "suite": cell.suite,
         "device": cell.device,
         "workload": cell.workload,
         "cell": cell.cell,
+        "kind": cell.kind,
         "variant": cell.variant or None,
         "synthetic_model": cell.synthetic,
         "simulated": cell.simulated,
@@ -73,6 +96,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
             "skipped": [run.record.run_id for run in cell.skipped],
             "never_started": None if cell.planned is None else cell.never_started,
         },
+        "ceiling_runs": [run.run_id for run in ceiling.runs] if ceiling else None,
         "caveats": sorted({caveat for record in cell.records for caveat in record.caveats}),
         "metrics": {name: _metric(cell, name) for name in metric_names(cell)},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,17 +30,20 @@ _KEY = (
     "Warm-up is in the raw data and in no figure."
 )
 
+_TITLES = MappingProxyType({"generate": "Time between two tokens", "bench": "Time of one repetition"})
+
 
 def latency_pages(selection: Selection, title: str) -> Pages:
     """Pages of `ROWS_A_PAGE` cells; cells beyond the last page, and cells without a latency, are named in the notes."""
     colors = _colors(selection)
     most = ROWS_A_PAGE * MOST_PAGES
-    measured = [cell for cell in selection.cells if _has_latency(cell)]
+    timed = [cell for cell in selection.cells if cell.kind != "roofline"]
+    measured = [cell for cell in timed if _has_latency(cell)]
     rows = [_row(cell, colors[cell.workload]) for cell in measured[:most]]  # what is not drawn is not read
     drawn = [row for row in rows if row.n]
     notes = []
     with_row = {id(cell) for cell in (*(row.cell for row in drawn), *measured[most:])}
-    empty = [cell for cell in selection.cells if id(cell) not in with_row]
+    empty = [cell for cell in timed if id(cell) not in with_row]
     if empty:
         names = ", ".join(f"{cell.device}/{cell.label}" for cell in empty[:12])
         notes.append(f"The latency picture has no row for {names}: no run that counts has a measured inference.")
@@ -130,10 +134,11 @@ def _head(page: Page, rows: Sequence[Row], title: str, scale: _Scale, numbered: 
 
 
 def _about(rows: Sequence[Row]) -> str:
-    kinds = {row.cell.generates for row in rows}
-    if kinds == {True}:
-        return "Time between two tokens"
-    return "Latency of one inference" + (", or of one token" if len(kinds) > 1 else "")
+    kinds = {row.cell.kind for row in rows}
+    if kinds <= {"generate", "bench"}:
+        told = [_TITLES[kind] for kind in ("generate", "bench") if kind in kinds]
+        return ", or ".join([told[0], *(words.lower() for words in told[1:])])
+    return "Latency of one inference" + (", or of one token" if "generate" in kinds else "")
 
 
 def _shapes_left() -> float:

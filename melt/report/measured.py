@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from melt.analysis.ceiling import FP32, INT8, ONE_THREAD, SHARE
 from melt.analysis.summary import CONFIDENCE, MIN_RUNS
+from melt.report.across import across
 from melt.report.alike import template, together
+from melt.report.figures import above_ceiling
 from melt.report.numbers import counted, seconds, significant
 from melt.report.table import row_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from melt.analysis.ceiling import Ceiling
     from melt.records import RunRecord
     from melt.report.select import Cell, Selection
 
@@ -30,6 +34,14 @@ def how_measured(selection: Selection) -> Iterator[str]:
         f"highest), its {100 * CONFIDENCE:g} % interval Student's t on the logs of the run medians. "
         f"Under {MIN_RUNS} runs there is none."
     )
+    if any(cell.generates for cell in selection.cells):
+        yield (
+            "A token's stamp is taken when it is known: decoding stands on the gaps between the tokens of a request. "
+            "The bandwidth share is derived here and not stored: the bytes of weights that decoding reads in a second "
+            "÷ the fastest read of memory that a roofline run of the device measured."
+        )
+    for found in selection.known_ceilings:
+        yield f"Ceiling of {found.runs[0].device}: {_roofs(found)}; {found.source}."
     for told, who in _grouped((_protocol(record), record.cell) for record in records):
         yield f"Protocol: {told}{who}."
     for told, who in _grouped((_engine(record), record.workload) for record in records if record.engine):
@@ -46,6 +58,9 @@ def caveats(selection: Selection) -> Iterator[str]:
         yield f"{told}{who}"
     for cell in selection.cells:
         yield from _reasons(cell)
+    for cell in selection.cells:
+        if flag := above_ceiling(across(cell, SHARE)):
+            yield f"{cell.device}, {cell.label}: a bandwidth share of {flag}"
     for told, who in _grouped((c, f"{r.device}/{r.cell}") for r in _records(selection) for c in r.caveats):
         yield f"{told}{who}"
     for record in _records(selection):
@@ -86,6 +101,18 @@ def _reasons(cell: Cell) -> Iterator[str]:
         if len(runs) == 1:
             whose = f"run {next(iter(runs))}"
         yield f"{cell.device}, {cell.label}, {whose}: {code}: {'; or '.join(map(together, alike.values()))}"
+
+
+def _roofs(found: Ceiling) -> str:
+    """`reads 21.3 GB/s with 2 threads and 12.1 GB/s with one, 45 G fp32 multiply-adds/s, int8 not known`."""
+    one = found.centre(ONE_THREAD)
+    at = f" with {counted(found.threads, 'thread')}" if found.threads else ""
+    words = [f"reads {significant(found.read_bytes_per_s / 1e9)} GB/s{at}"]
+    words[0] += f" and {significant(one / 1e9)} GB/s with one" if one and found.threads != 1 else ""
+    for metric, name in ((FP32, "fp32"), (INT8, "int8")):
+        rate = found.centre(metric)
+        words.append(f"{significant(rate / 1e9)} G {name} multiply-adds/s" if rate else f"{name} not known")
+    return ", ".join(words)
 
 
 def _protocol(record: RunRecord) -> str:

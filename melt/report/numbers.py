@@ -11,7 +11,19 @@ if TYPE_CHECKING:
 
 MISSING = "–"
 _SUFFIXES: Mapping[str, str] = MappingProxyType(
-    {"_tok_per_s": "tok/s", "_per_s": "1/s", "_bytes": "bytes", "_hz": "hz", "_s": "s", "_j": "j", "_w": "w", "_c": "c"}
+    {
+        "_tok_per_s": "tok/s",
+        "_bytes_per_s": "bytes/s",
+        "_madd_per_s": "madd/s",
+        "_bytes_per_token": "bytes/tok",
+        "_per_s": "1/s",
+        "_bytes": "bytes",
+        "_hz": "hz",
+        "_s": "s",
+        "_j": "j",
+        "_w": "w",
+        "_c": "c",
+    }
 )
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -36,10 +36,13 @@ _CUT = 1.4
 
 @dataclass(frozen=True)
 class Panel:
-    """`kinds` are the readings whose absence explains the panel's, `quantities` what its sensors measure."""
+    """What is drawn of a run: `kinds` are the readings whose absence explains the panel's.
+
+    `quantities` are what its sensors measure.
+    """
 
     name: str
-    title: str
+    title: Callable[[Raw], str]
     height: float
     kinds: tuple[str, ...]
     quantities: tuple[Quantity, ...]
@@ -50,6 +53,12 @@ class Panel:
 
 def _since(one: Raw, t: Int64s) -> Float64s:
     return (t - one.begin).astype(np.float64) * 1e-9
+
+
+def _latency_title(one: Raw) -> str:
+    if one.kind == "generate":
+        return "Between two tokens, ms"
+    return "A repetition, ms" if one.kind == "bench" else "Latency, ms"
 
 
 def _latency(axes: Axes, one: Raw, color: str) -> Legend:
@@ -208,13 +217,20 @@ def _has(*quantities: Quantity) -> Callable[[Raw], bool]:
 
 
 PANELS: tuple[Panel, ...] = (
-    Panel("latency", "Latency, ms", 1.55, (), (), lambda _: True, _latency, lambda _: 1e-3),
+    Panel("latency", _latency_title, 1.55, (), (), lambda _: True, _latency, lambda _: 1e-3),
     Panel(
-        "clock", "Clock, GHz", 0.85, ("cpu-clock",), ("clock",), lambda one: bool(_clocks(one)), _clock, lambda _: 1e9
+        "clock",
+        lambda _: "Clock, GHz",
+        0.85,
+        ("cpu-clock",),
+        ("clock",),
+        lambda one: bool(_clocks(one)),
+        _clock,
+        lambda _: 1e9,
     ),
     Panel(
         "temperature",
-        "Temperature, °C",
+        lambda _: "Temperature, °C",
         0.85,
         ("thermal", "hwmon-temperature"),
         ("temperature",),
@@ -224,7 +240,7 @@ PANELS: tuple[Panel, ...] = (
     ),
     Panel(
         "power",
-        "Power, W",
+        lambda _: "Power, W",
         0.85,
         ("rapl", "hwmon-power"),
         ("power", "energy"),
@@ -234,7 +250,7 @@ PANELS: tuple[Panel, ...] = (
     ),
     Panel(
         "memory",
-        "Memory of the engine, MB",
+        lambda _: "Memory of the engine, MB",
         0.85,
         ("memory of the engine",),
         (),
@@ -244,7 +260,7 @@ PANELS: tuple[Panel, ...] = (
     ),
     Panel(
         "CPU time",
-        "CPU, cores busy",
+        lambda _: "CPU, cores busy",
         0.85,
         ("cpu-time",),
         (),

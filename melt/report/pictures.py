@@ -28,7 +28,9 @@ class Pictures:
     def alt(name: str) -> str:
         """What the picture shows, for those who do not see it."""
         if name.startswith("latency"):
-            return "Latency of one inference: for each cell its median on one scale, and the distribution of each run"
+            return "Latency of one inference or of one token: the median of each cell, and the distribution of each run"
+        if name.startswith("roofline"):
+            return "What the device can do at most, and where decode and prefill of each model stand below it"
         return "One run over time: latency, and what the device's sensors said"
 
 
@@ -37,12 +39,14 @@ def draw(selection: Selection, title: str) -> Pictures:
     try:
         # here and not above: an optional extra, and the half second of its import is for reports alone
         from melt.report.latency_picture import latency_pages  # noqa: PLC0415
+        from melt.report.roofline_picture import roofline_pages  # noqa: PLC0415
         from melt.report.trace_picture import trace_pages  # noqa: PLC0415
     except ImportError:
         return Pictures(notes=(HOW_TO_GET,))
     files: dict[str, bytes] = {}
     notes: list[str] = []
-    for stem, pages in (("latency", latency_pages(selection, title)), ("trace", trace_pages(selection, title))):
+    drawings = {"latency": latency_pages, "roofline": roofline_pages, "trace": trace_pages}
+    for stem, pages in ((stem, drawing(selection, title)) for stem, drawing in drawings.items()):
         for number, (png, pdf) in enumerate(pages.pages, 1):
             name = stem if number == 1 else f"{stem}-{number}"
             files |= {f"{name}.png": png, f"{name}.pdf": pdf}

@@ -15,10 +15,14 @@ from melt.analysis.events import Asked, first_t
 from melt.analysis.generation import gaps, requests
 from melt.analysis.measured import measure
 from melt.analysis.trace import Trace, by_channel
-from melt.report.select import generates
+from melt.report.kinds import kind_of
 
 if TYPE_CHECKING:
-    from melt.analysis.events import Bools, Float64s, Inferences, Int64s, Phases, RunEvents
+    from collections.abc import Mapping, Sequence
+
+    from melt.analysis.events import Bools, Float64s, Inferences, Int64s, Phases, RunEvents, Window
+    from melt.records import Event
+    from melt.report.kinds import Kind
     from melt.store import StoredRun
 
 MOST_RANKS = 100_000
@@ -54,10 +58,16 @@ class Points:
 
 @dataclass(frozen=True)
 class Raw:
-    """A run's latencies and trace. `begin` and `end` (ns) span the engine's life; `problem`: what is unreadable."""
+    """A run's latencies and trace. `begin` and `end` (ns) span the engine's life; `problem`: what is unreadable.
+
+    `stretches` are what the measured window of a language model consists of, by name: the windows of each.
+    """
+
+    kind: Kind
 
     points: Points
     phases: Phases
+    stretches: Mapping[str, Sequence[Window]]
     trace: Trace
     begin: int
     end: int
@@ -94,16 +104,34 @@ def raw(run: StoredRun) -> Raw | None:
     end = first_t(others, "agent.engine.end") or int(done.end.max())
     begin = min(begin, int(done.begin[0]))
     end = max(end, int(done.end.max()), begin + 1)
-    return Raw(_points(done, kept), phases, channels, begin, end, problem)
+    kind = kind_of(run.record)
+    return Raw(kind, _points(done, kept), phases, _stretches(kind, others, phases), channels, begin, end, problem)
 
 
 def _samples(run: StoredRun, events: RunEvents) -> tuple[Inferences, Inferences, Phases]:
     """What a picture shows of a run, one by one; what of it the figures stand on; and the run's phases."""
     measured = measure(events, Asked())
-    if not generates(run.record):
+    if kind_of(run.record) != "generate":
         return events.inferences, measured.kept, measured.phases
     done, window = gaps(requests(events.landmarks)), measured.phases.measure
     return done, done.within(window) if window else done.after(len(done)), measured.phases
+
+
+def _stretches(kind: Kind, events: Sequence[Event], phases: Phases) -> dict[str, list[Window]]:
+    """Prefill and decode of every request of the measured window, or llama-bench's two parts of a repetition."""
+    found: dict[str, list[Window]] = {}
+    if kind == "generate":
+        made = [r for r in requests(events) if r.prefill_end is not None]
+        found["prefill"] = [(r.prefill_begin, r.prefill_end) for r in made if r.prefill_end is not None]
+        found["decode"] = [(r.prefill_end, r.tokens[-1]) for r in made if r.prefill_end is not None and r.tokens]
+    elif kind == "bench":
+        for name in ("pp", "tg"):
+            begins = [event.t for event in events if event.ev == f"bench.{name}.begin"]
+            ends = [event.t for event in events if event.ev == f"bench.{name}.end"]
+            found[name] = list(zip(begins, ends, strict=False))  # the last one of a run that died has no end
+    low, high = phases.measure or (1, 0)
+    inside = {name: [w for w in windows if low <= w[0] < w[1] <= high] for name, windows in found.items()}
+    return {name: windows for name, windows in inside.items() if windows}
 
 
 def _ranks(values: Float64s) -> Float64s:

@@ -8,18 +8,23 @@ their own.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from melt.errors import UsageError
+from melt.report.ceilings import with_shares
 from melt.report.escape import one_line
+from melt.report.kinds import asked_kind, kind_of
 from melt.report.variants import Unstarted, variants
 from melt.store import SessionRecord, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from melt.analysis.ceiling import Ceiling
     from melt.records import RunRecord
+    from melt.report.ceilings import Ceilings
+    from melt.report.kinds import Kind
     from melt.store import StoredRun, Unreadable
 
 Key = tuple[str, str, str]
@@ -43,6 +48,8 @@ class Cell:
     skipped: tuple[StoredRun, ...] = ()
     planned: int | None = None
     variant: str = ""
+    asked: Kind | None = None
+    """The kind that the plan asks for, for a cell without a run."""
 
     @property
     def runs(self) -> tuple[StoredRun, ...]:
@@ -61,9 +68,14 @@ class Cell:
         return any(record.synthetic_model for record in self.records)
 
     @property
+    def kind(self) -> Kind:
+        """What its runs are; those that count know best."""
+        return next(map(kind_of, self.records), self.asked or "infer")
+
+    @property
     def generates(self) -> bool:
-        """Whether it is a language model's: asked for tokens."""
-        return any(map(generates, self.records))
+        """Whether it gives tokens one by one."""
+        return self.kind == "generate"
 
     @property
     def main_metric(self) -> str:
@@ -73,7 +85,7 @@ class Cell:
     @property
     def unit_name(self) -> str:
         """What there are many of in a run."""
-        return "gaps between tokens" if self.generates else "inferences"
+        return "gaps between tokens" if self.generates else "repetitions" if self.kind == "bench" else "inferences"
 
     @property
     def simulated(self) -> bool:
@@ -89,11 +101,6 @@ class Cell:
         return f"{self.cell} ({self.variant})" if self.variant else self.cell
 
 
-def generates(record: RunRecord) -> bool:
-    """Whether a run was asked for tokens."""
-    return "params.generate_tokens" in record.resolved
-
-
 @dataclass(frozen=True)
 class Selection:
     """Every run that was given, each in one place."""
@@ -106,6 +113,8 @@ class Selection:
     unreadable: tuple[Unreadable, ...]
     notes: tuple[str, ...]
     """What is not known of the plans."""
+    ceilings: Ceilings = field(default_factory=dict)
+    """Of the devices of language models, by the id of the run that it was found for."""
 
     @property
     def devices(self) -> list[str]:
@@ -118,6 +127,17 @@ class Selection:
     def on(self, device: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.device == device]
 
+    def ceiling(self, cell: Cell) -> Ceiling | None:
+        """What the device of the cell can do at most, if that is known."""
+        found = (self.ceilings.get(run.record.run_id) for run in cell.used)
+        return next((one for one in found if one is not None), None)
+
+    @property
+    def known_ceilings(self) -> list[Ceiling]:
+        """Each ceiling that a cell stands under, once."""
+        found = (self.ceiling(cell) for cell in self.cells)
+        return list({one.source: one for one in found if one is not None}.values())
+
     @property
     def used(self) -> list[StoredRun]:
         return [run for cell in self.cells for run in cell.used]
@@ -129,7 +149,11 @@ class Selection:
 
 
 def select(runs: Sequence[StoredRun], unreadable: Sequence[Unreadable] = ()) -> Selection:
-    """Sorts the runs; reads the plan, session.json, that lies beside each run folder."""
+    """Sorts the runs; reads the plan, session.json, that lies beside each run folder.
+
+    Those of language models get their share of the ceiling of their device (`ceilings`).
+    """
+    runs, ceilings = with_shares(runs)
     plans, notes = _plans(runs, unreadable)
     kept, retried, superseded = _one_a_slot(runs)
     of_key: dict[Key, list[StoredRun]] = defaultdict(list)
@@ -138,7 +162,7 @@ def select(runs: Sequence[StoredRun], unreadable: Sequence[Unreadable] = ()) -> 
     cells = [cell for key in _order(kept, plans) for cell in _cells(key, of_key[key], plans)]
     by_device = list(dict.fromkeys(cell.device for cell in cells))
     cells.sort(key=lambda cell: by_device.index(cell.device))
-    return Selection(tuple(cells), tuple(retried), tuple(superseded), tuple(unreadable), tuple(notes))
+    return Selection(tuple(cells), tuple(retried), tuple(superseded), tuple(unreadable), tuple(notes), ceilings)
 
 
 def _key(record: RunRecord) -> Key:
@@ -197,6 +221,7 @@ def _cells(key: Key, mine: Sequence[StoredRun], plans: Mapping[tuple[str, str], 
     planned = _unstarted(key, mine, plans)
     known = bool(plans) and all((run.record.suite.name, run.record.session) in plans for run in mine)
     workload = mine[0].record.workload if mine else next((found for found, _ in planned), name)
+    asked = next((found for _, unstarted in planned if (found := asked_kind(unstarted.resolved))), None)
     groups = variants(mine, [unstarted for _, unstarted in planned if unstarted.count] if known else [])
     return [
         Cell(
@@ -209,6 +234,7 @@ def _cells(key: Key, mine: Sequence[StoredRun], plans: Mapping[tuple[str, str], 
             skipped=tuple(run for run in group.rest if run.record.status == "skipped"),
             planned=len(group.used) + len(group.rest) + group.unstarted if known else None,
             variant=group.label,
+            asked=asked,
         )
         for group in groups
     ]

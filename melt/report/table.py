@@ -7,15 +7,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from melt.report.across import Across, across
+from melt.report.across import across
 from melt.report.alike import template
 from melt.report.escape import one_line
+from melt.report.figures import BEFORE, FIGURES
 from melt.report.numbers import MISSING, counted, interval, significant, superscript
 from melt.report.select import select
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from melt.report.across import Across
+    from melt.report.figures import Figure
     from melt.report.select import Cell, Selection
     from melt.store import StoredRun
 
@@ -76,15 +79,17 @@ class _Footnotes:
     """
 
     alike: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
-    """Template to the texts, and to what they are about."""
+    """Template, or the text itself, to the texts, and to what they are about."""
 
-    def mark(self, text: str | None, about: str = "") -> str:
+    def mark(self, text: str | None, about: str = "", *, exactly: bool = False) -> str:
+        """`exactly` keeps a text whose figures are what it is about apart from one with others."""
         if not text:
             return ""
-        texts, subjects = self.alike.setdefault(template(text), ([], []))
+        key = text if exactly else template(text)
+        texts, subjects = self.alike.setdefault(key, ([], []))
         texts += [text] if text not in texts else []
         subjects += [about] if about not in subjects else []
-        return superscript(list(self.alike).index(template(text)) + 1)
+        return superscript(list(self.alike).index(key) + 1)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -98,57 +103,10 @@ def _told(texts: Sequence[str]) -> str:
     return texts[0] + ("; alike elsewhere" if len(texts) > 1 else "")
 
 
-@dataclass(frozen=True)
-class _Figure:
-    """A column that shows a metric: `per_unit` SI units make one of what is shown."""
-
-    metric: str
-    header: str
-    unit: str
-    per_unit: float
-    about: Callable[[Across], str | None] = lambda _: None
-    with_interval: bool = False
-    highest: bool = False
-
-
-def _boundary(found: Across) -> str | None:
-    """Energy is never shown without where it was measured and how."""
-    told = list(dict.fromkeys(note.partition(";")[0] for note in found.notes))
-    return f"energy: {' / '.join(told)}" if told and found.values else None
-
-
-_LOAD = _Figure("load_s", "load", "s", 1)
-_MEMORY = _Figure("peak_memory_bytes", "peak memory", "MB", 1e6)
-_HOTTEST = _Figure("temperature_max_c", "hottest", "°C", 1, highest=True)
-_FIGURES = (
-    _Figure("latency_p50_s", "p50 [95 % interval]", "ms", 1e-3, with_interval=True),
-    _Figure("latency_p90_s", "p90", "ms", 1e-3),
-    _Figure("inferences_per_s", "rate", "1/s", 1),
-    _LOAD,
-    _Figure("first_inference_s", "first inference", "ms", 1e-3),
-    _MEMORY,
-    _Figure("j_per_inference", "energy / inference", "mJ", 1e-3, about=_boundary),
-    _HOTTEST,
-)
-_OF_GENERATION = (
-    _Figure("decode_tok_per_s", "decode [95 % interval]", "tok/s", 1, with_interval=True),
-    _Figure("prefill_tok_per_s", "prefill", "tok/s", 1),
-    _Figure("ttft_s", "first token", "ms", 1e-3),
-    _Figure("itl_p50_s", "between tokens p50", "ms", 1e-3),
-    _Figure("itl_p95_s", "between tokens p95", "ms", 1e-3),
-    _LOAD,
-    _MEMORY,
-    _Figure("j_per_inference", "energy / request", "J", 1, about=_boundary),
-    _HOTTEST,
-)
-_BEFORE = 3
-"""So many figures stand before the verdict: a narrow terminal shows the first columns only."""
-
-
 def summary_tables(runs: Sequence[StoredRun]) -> tuple[Table, ...]:
     """One row a device and cell, from the records alone; each figure is the geometric mean of the runs that count.
 
-    A table for what infers, and one for what generates text, where there are both.
+    A table for each kind of run that there is.
 
     The interval is that of Student's t on the logs of the run medians, from 3 runs on; a figure that is not known is
     a dash whose footnote says why. Reads the plan, session.json, beside the runs.
@@ -158,12 +116,11 @@ def summary_tables(runs: Sequence[StoredRun]) -> tuple[Table, ...]:
 
 def tables_of(selection: Selection) -> tuple[Table, ...]:
     """The tables of runs that were already sorted."""
-    kinds = ((_FIGURES, False), (_OF_GENERATION, True))
-    found = ((figures, [cell for cell in selection.cells if cell.generates is wanted]) for figures, wanted in kinds)
-    return tuple(_table(selection, cells, figures) for figures, cells in found if cells)
+    of_kinds = ((figures, [cell for cell in selection.cells if cell.kind == kind]) for kind, figures in FIGURES.items())
+    return tuple(_table(selection, cells, figures) for figures, cells in of_kinds if cells)
 
 
-def _table(selection: Selection, of: Sequence[Cell], figures: Sequence[_Figure]) -> Table:
+def _table(selection: Selection, of: Sequence[Cell], figures: Sequence[Figure]) -> Table:
     footnotes = _Footnotes()
     suite = [Column("suite", right=False)] if len(selection.suites) > 1 else []
     columns = (
@@ -171,9 +128,9 @@ def _table(selection: Selection, of: Sequence[Cell], figures: Sequence[_Figure])
         Column("device", right=False),
         Column("workload", right=False),
         Column("runs"),
-        *(Column(figure.header, figure.unit) for figure in figures[:_BEFORE]),
+        *(Column(figure.header, figure.unit) for figure in figures[:BEFORE]),
         Column("verdict", right=False),
-        *(Column(figure.header, figure.unit) for figure in figures[_BEFORE:]),
+        *(Column(figure.header, figure.unit) for figure in figures[BEFORE:]),
     )
     rows = tuple(_row(cell, figures, footnotes, with_suite=bool(suite)) for cell in of)
     return Table(columns, rows, footnotes.texts)
@@ -189,7 +146,7 @@ def verdicts(cell: Cell) -> str:
     return ", ".join(word for word in words if not word.startswith("0 ")) or "no run"
 
 
-def _row(cell: Cell, shown: Sequence[_Figure], footnotes: _Footnotes, *, with_suite: bool) -> Row:
+def _row(cell: Cell, shown: Sequence[Figure], footnotes: _Footnotes, *, with_suite: bool) -> Row:
     found = [(figure, across(cell, figure.metric)) for figure in shown]
     planned = "?" if cell.planned is None else str(cell.planned)
     workload = cell.label + (" (synthetic)" if cell.synthetic else "")
@@ -199,15 +156,15 @@ def _row(cell: Cell, shown: Sequence[_Figure], footnotes: _Footnotes, *, with_su
         workload,
         f"{len(cell.used)}/{planned}",
     )
-    figures = [_figure(figure, of, footnotes) for figure, of in found]
-    figures.insert(_BEFORE, verdicts(cell))
+    figures = [_figure(cell, figure, of, footnotes) for figure, of in found]
+    figures.insert(BEFORE, verdicts(cell))
     return Row(
         (*(one_line(text) for text in cells), *figures),
         tuple(row_notes(cell, found[0][1])),
     )
 
 
-def _figure(figure: _Figure, found: Across, footnotes: _Footnotes) -> str:
+def _figure(cell: Cell, figure: Figure, found: Across, footnotes: _Footnotes) -> str:
     name = figure.header.partition(" [")[0]
     summary = found.summary
     value = summary.maximum if figure.highest else summary.centre
@@ -215,24 +172,25 @@ def _figure(figure: _Figure, found: Across, footnotes: _Footnotes) -> str:
         return f"{MISSING}{footnotes.mark(found.why_missing, name)}"
     shown = significant(value / figure.per_unit)
     why_not = None
-    if figure.with_interval and summary.low is not None and summary.high is not None:
+    if figure.interval != "none" and summary.low is not None and summary.high is not None:
         centre, low, high = interval(*(v / figure.per_unit for v in (value, summary.low, summary.high)))
         shown = f"{centre} [{low}–{high}]"
-    elif figure.with_interval:
+    elif figure.interval == "main":
         why_not = f"no interval: {summary.why_not}"
     some = None
     if found.gaps:
         of = len(found.values) + len(found.gaps)
         has = "has" if len(found.values) == 1 else "have"
         some = f"only {len(found.values)} of {counted(of, 'run')} {has} it: {found.why_some_miss}"
-    told = (footnotes.mark(figure.about(found)), footnotes.mark(why_not), footnotes.mark(some, name))
+    about = [footnotes.mark(text, exactly=True) for text in figure.about(cell, found)]
+    told = (*about, footnotes.mark(why_not), footnotes.mark(some, name))
     marks = "˒".join(mark for mark in told if mark)
     return f"{shown}{' ' if marks and ']' not in shown else ''}{marks}"
 
 
 def row_notes(cell: Cell, main: Across | None = None) -> list[str]:
     """What a reader must know of a cell beside its figures; `main` is the one that its interval is of."""
-    main = main or across(cell, (_OF_GENERATION if cell.generates else _FIGURES)[0].metric)
+    main = main or across(cell, FIGURES[cell.kind][0].metric)
     notes = []
     if cell.synthetic:
         notes.append("synthetic weights: made by melt; speed and memory are those of the shapes, energy is not")

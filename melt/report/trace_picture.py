@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from melt.report.across import across
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 WIDTH = 9.6
 COLUMNS_A_PAGE, MOST_PAGES = 2, 16
 LOAD, WARMUP, MEASURED, IDLE = "#fbdcb8", "#e3e3e3", "#e4f1fa", "#f1eef6"
+PREFILL = "#cdeacd"
+_REQUEST = MappingProxyType({"generate": "request", "bench": "repetition"})
 _LEFT, _RIGHT, _TICKS, _GUTTER = 0.3, 0.3, 0.42, 0.28
 _HEAD, _COLUMN_HEAD, _TITLE, _AXIS = 0.62, 0.62, 0.24, 0.46
 _LINE = 0.16
@@ -46,13 +49,13 @@ def trace_pages(selection: Selection, title: str) -> Pages:
     chunks: list[list[_Chosen]] = []
     left_out = 0
     for device in selection.devices:
-        workloads = list(dict.fromkeys(cell.workload for cell in selection.on(device)))
+        workloads = list(dict.fromkeys(cell.workload for cell in _timed(selection, device)))
         room = COLUMNS_A_PAGE * (MOST_PAGES - len(chunks))  # what is not drawn is not read
         left_out += len(workloads[room:])
         workloads = workloads[:room]
         found = []
         for workload in workloads:
-            one = _representative([c for c in selection.on(device) if c.workload == workload], colors[workload])
+            one = _representative([c for c in _timed(selection, device) if c.workload == workload], colors[workload])
             if one is None:
                 notes.append(f"The trace picture lacks {workload} on {device}: no run that counts has an inference.")
             else:
@@ -66,6 +69,11 @@ def trace_pages(selection: Selection, title: str) -> Pages:
         )
     with style():
         return Pages(tuple(_page(chunk, title) for chunk in chunks), tuple(notes))
+
+
+def _timed(selection: Selection, device: str) -> list[Cell]:
+    """All cells but the device's own ceiling, which is no stream of anything."""
+    return [cell for cell in selection.on(device) if cell.kind != "roofline"]
 
 
 def _even(count: int) -> int:
@@ -117,24 +125,32 @@ def _column(
     used = page.text(left, top + 0.14, name, size=9.5, bold=True, color=one.color, most=0.62 * width)
     words = [word for word in (params.rstrip("]").replace(",", ", "), one.cell.variant) if word]
     words += [_which(one)]
+    words += [counted(max(map(len, one.raw.stretches.values())), _REQUEST[one.raw.kind])] if one.raw.stretches else []
     words += ["SIMULATED"] if record.simulated else []
     words += ["partial"] if record.verdict == "partial" else []
     words += ["synthetic weights"] if record.synthetic_model else []
     page.text(left + used + 0.12, top + 0.14, ", ".join(words), size=7.5, color=GREY, most=width - used - 0.12)
     spans = _phases(one.raw)
-    page.legend(left, top + 0.4, [(color, words) for color, words, _, _ in spans], width)
+    legend = [(color, words) for color, words, _, _ in spans]
+    parts = _parts(one.raw)
+    if parts:  # instead of the measured window: what it consists of
+        legend = [*(item for item in legend if item[0] != MEASURED), *((color, words) for color, words, _ in parts)]
+    page.legend(left, top + 0.4, legend, width)
     top += _COLUMN_HEAD
     low, high = _window(one.raw)
     for panel, height in zip(shown, heights, strict=True):
-        page.text(left, top + 0.1, panel.title, size=8, bold=True, most=width)
+        panel_title = panel.title(one.raw)
+        page.text(left, top + 0.1, panel_title, size=8, bold=True, most=width)
         axes = page.axes(left + _TICKS, top + _TITLE, width - _TICKS, height - _TITLE - 0.1)
         axes.set_xlim(low, high)
         axes.grid(visible=True, axis="y")
         for color, _, begin, end in spans:
             axes.axvspan(begin, end, color=color, lw=0, zorder=0)
+        for color, _, windows in parts:
+            axes.broken_barh(windows, (0, 1), transform=axes.get_xaxis_transform(), color=color, lw=0, zorder=0.5)
         if panel.present(one.raw):
             items = panel.draw(axes, one.raw, one.color)
-            named = page.measure(panel.title, 8, bold=True) + 0.16
+            named = page.measure(panel_title, 8, bold=True) + 0.16
             page.legend(left + named, top + 0.1, items, width - named, 7.2)
         else:
             axes.text(
@@ -191,6 +207,17 @@ def _phases(one: Raw) -> list[tuple[str, str, float, float]]:
         if window is not None:
             begin, end = ((t - one.begin) * 1e-9 for t in window)
             found.append((color, f"{name} {seconds(end - begin)}", begin, end))
+    return found
+
+
+def _parts(one: Raw) -> list[tuple[str, str, list[tuple[float, float]]]]:
+    """Colour, words, and begin and length (s) of what the measured window of a language model consists of."""
+    found: list[tuple[str, str, list[tuple[float, float]]]] = []
+    colors = (PREFILL, MEASURED)
+    for color, (name, windows) in zip(colors, one.stretches.items(), strict=False):
+        whole = seconds(sum(end - begin for begin, end in windows) * 1e-9)
+        at = [((begin - one.begin) * 1e-9, (end - begin) * 1e-9) for begin, end in windows]
+        found.append((color, f"{name} {whole}", at))
     return found
 
 

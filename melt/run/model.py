@@ -6,9 +6,9 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from melt import makers
-from melt.errors import UsageError, nearest
+from melt.errors import TransportError, UsageError, nearest
 from melt.files.workload import model_path
-from melt.makers import gguf
+from melt.makers import gguf, hub
 from melt.places import cache_folder, package_dir
 
 _QUANT = "q4_0"
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from melt.files import Workload
 
 
-def model_file(workload: Workload, file: Path, say: Callable[[str], None]) -> Path | None:
-    """The path of the workload's model, made now if it has to be; None for a workload without one.
+def model_file(
+    workload: Workload, file: Path, say: Callable[[str], None], cancelled: Callable[[], bool] = lambda: False
+) -> Path | None:
+    """The path of the workload's model, made or fetched now if it has to be; None for a workload without one.
 
-    Raises UsageError when it does not exist or there is no such maker.
+    Raises UsageError when it does not exist, cannot be fetched, or there is no such maker, Interrupted when `cancelled`
+    while it is fetched.
     """
     path = model_path(workload, file)
     if path is not None:
@@ -33,6 +36,8 @@ def model_file(workload: Workload, file: Path, say: Callable[[str], None]) -> Pa
         return path
     if workload.model is None:
         return None
+    if workload.model.hub is not None:
+        return _hub_model(workload.model.hub, file, say, cancelled)
     name, seed = workload.model.make or "", workload.model.seed
     if name in gguf.NETWORKS:
         return _language_model(name, workload.model.quant or _QUANT, seed, file, say)
@@ -56,6 +61,15 @@ def _language_model(name: str, quant: str, seed: int, file: Path, say: Callable[
         say(f"making {name} in {quant}, once")
         gguf.make(name, path, quant=quant, seed=seed)
     return path
+
+
+def _hub_model(source: str, file: Path, say: Callable[[str], None], cancelled: Callable[[], bool]) -> Path:
+    try:
+        fetched = hub.get(hub.parse_reference(source), say, cancelled=cancelled)
+    except (TransportError, UsageError) as error:  # not the device's line: none could go on without the model
+        raise UsageError(f"{file}: model.hub: {error}") from error
+    say(f"{hub.SCHEME}{source}: commit {fetched.provenance.commit}, sha256 {fetched.provenance.sha256}")
+    return fetched.path
 
 
 def _makers_stamp(folder: str = "makers") -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 import melt
 from melt.analysis.events import Asked, agent_cpu_share, engine_end, last, mark, realtime_step_s, suspend_s
+from melt.analysis.generation import weights_read
 from melt.analysis.metrics import metrics
 from melt.analysis.verdict import judge, verdict
 from melt.engines import OutputCheck
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from melt.engines import Prepared
-    from melt.records import Event, Fact, Status
+    from melt.records import Event, Fact, Metric, Status
     from melt.run.context import Context
     from melt.store import CellRecord, Pending
 
@@ -57,6 +58,10 @@ def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) 
     for old, new in _LOGS.items():
         if (folder / old).exists():
             (folder / old).rename(folder / new)
+    prepared = context.prepared
+    adopted: Mapping[str, Metric] = {}
+    if not isinstance(prepared, Unsupported):
+        adopted = {**prepared.known, **context.engine.adopt(prepared, folder)}
     told = read_events(folder / "events.jsonl")
     events = told.landmarks
     trace = read_trace(folder / "trace.csv", sensors)
@@ -73,7 +78,8 @@ def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) 
         reasons.insert(0, Reason(code=ReasonCode.NO_SPACE, detail=full))
     if check.agrees is False:
         reasons.append(Reason(code=ReasonCode.OUTPUT_MISMATCH, detail=f"{check.detail}: the outputs differ"))
-    measured = metrics(told, trace, channels, Asked())
+    measured = {**metrics(told, trace, channels, Asked()), **adopted}
+    measured |= weights_read(measured)
     return _record(
         context,
         pending,
@@ -128,14 +134,20 @@ def _record(
         facts={name: _fact(fact) for name, fact in device.facts.items()},
         boot_id=boot_id,
         status=status,
-        verdict=verdict(status, reasons),
+        verdict=verdict(status, reasons, _tokens(raw.get("metrics", {}))),
         reasons=reasons,
-        caveats=pending.caveats,
+        caveats=(*pending.caveats, *(prepared.caveats if prepared else ())),
         absent_sensors=dict(device.absent),
         host=dict(pending.host),
         files={},
         **{**defaults, **raw},
     )
+
+
+def _tokens(measured: Mapping[str, Metric]) -> float:
+    """How many tokens the measured phase has left."""
+    made = measured.get("generated_tokens")
+    return made.value or 0 if made else 0
 
 
 def _ended_well(events: Sequence[Event]) -> bool:
@@ -165,7 +177,7 @@ def _fingerprint(context: Context, prepared: Prepared | None, engine: Mapping[st
         "machine": context.device.machine,
         "governor": context.device.fact("governor"),
         "cpus": settings["cpus"],
-        "page_cache": "warm",
+        "page_cache": prepared.params.get("load", "warm") if prepared else None,
         "metric_version": RunRecord.model_fields["metric_version"].default,
         **(prepared.identity if prepared else {}),
     }

@@ -40,7 +40,7 @@ def test_a_full_device_is_told_before_anything_is_sent(workspace: Workspace, tmp
     assert "workdir" in said.stderr
     records = [run.record for run in workspace.runs()]
     assert {record.status for record in records} == {"skipped"}
-    assert {reason.code for record in records for reason in record.reasons} == {"refused"}
+    assert {reason.code for record in records for reason in record.reasons} == {"no_space"}
 
 
 def test_a_device_too_full_for_the_agent_is_told(workspace: Workspace, tmp_path: Path) -> None:

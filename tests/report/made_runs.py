@@ -14,7 +14,7 @@ from melt.analysis.events import Asked
 from melt.analysis.metrics import metrics
 from melt.analysis.verdict import judge, verdict
 from melt.job import parse_events
-from melt.records import Reason, ReasonCode, RunRecord, SensorNote
+from melt.records import Metric, Reason, ReasonCode, RunRecord, SensorNote, gap
 from melt.store import Session, SessionRecord, StoredRun, new_session
 
 if TYPE_CHECKING:
@@ -99,6 +99,12 @@ class Made:
     undo: Mapping[str, Any] = field(default_factory=lambda: {"complete": True})
     caveats: tuple[str, ...] = ("precheck: no sensor",)
     seed: int = 1
+    profile: str = "linux"
+    engine: str = "onnxruntime"
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+    """Metrics beside those of the raw data; None is a gap."""
+    events: Callable[[Made, np.random.Generator], list[Event]] | None = None
+    """The engine's own life, for one that is no stream of inferences."""
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -150,7 +156,7 @@ def store(session: Session, made: Made, at: int = 0) -> StoredRun:
                     "cell": made.cell,
                     "block": made.block,
                     "device": made.device,
-                    "profile": "linux",
+                    "profile": made.profile,
                     "profile_verified": made.verified,
                     "simulated": made.simulated,
                     "synthetic_model": made.synthetic,
@@ -159,7 +165,10 @@ def store(session: Session, made: Made, at: int = 0) -> StoredRun:
                         f"protocol.{key}": {"value": value, "from": "preset quick"} for key, value in PROTOCOL.items()
                     }
                     | made.resolved,
-                    "fingerprint": {"hard": {"engine": "onnxruntime", "threads": 1, **made.hard}, "soft": {}},
+                    "fingerprint": {
+                        "hard": {"engine": made.engine, "machine": "x86_64", "threads": 1, **made.hard},
+                        "soft": {},
+                    },
                     "facts": dict(made.facts),
                     "boot_id": "b",
                     "clock": {"suspend_s": 0.0, "realtime_step_s": 0.0},
@@ -167,7 +176,7 @@ def store(session: Session, made: Made, at: int = 0) -> StoredRun:
                     "verdict": verdict(made.status, reasons),  # type: ignore[arg-type]
                     "reasons": list(reasons),
                     "caveats": made.caveats,
-                    "metrics": metrics(told, trace, notes, Asked()) if started else {},
+                    "metrics": {**metrics(told, trace, notes, Asked()), **_figures(made)} if started else {},
                     "engine": {"version": "1.31.0", "output": {"agrees": True, "detail": "largest difference 2e-07"}},
                     "sensors": notes,
                     "absent_sensors": {} if made.rich else dict(made.absent),
@@ -177,6 +186,15 @@ def store(session: Session, made: Made, at: int = 0) -> StoredRun:
                 }
             ),
         )
+
+
+def _figures(made: Made) -> dict[str, Metric]:
+    """The figures, each run's its own by some parts in a thousand."""
+    random = _random(made)
+    return {
+        name: gap("no_sample: made without it") if value is None else Metric(value=value * (1 + random.normal(0, 4e-3)))
+        for name, value in made.figures.items()
+    }
 
 
 def skipped(
@@ -189,44 +207,52 @@ def _random(made: Made) -> np.random.Generator:
     return np.random.default_rng([made.seed, made.block, *made.device.encode(), *made.cell.encode()])
 
 
-def _event(t: int, ev: str, **fields: Any) -> Event:
+def event(t: int, ev: str, **fields: Any) -> Event:
     return Event(t=t, ev=ev, **fields)
 
 
 def _events(made: Made) -> list[Event]:
     random = _random(made)
     t = BOOT
-    begun = [_event(t, "agent.begin", boottime_ns=t + 7 * S, realtime_ns=t + 900 * S)]
+    begun = [event(t, "agent.begin", boottime_ns=t + 7 * S, realtime_ns=t + 900 * S)]
     t += S // 5
-    begun += [_event(t, "agent.engine.start", pid=12), _event(t + S // 100, "load.begin")]
+    begun += [event(t, "agent.engine.start", pid=12), event(t + S // 100, "load.begin")]
     t += S // 100 + int(made.load_s * S)
-    begun.append(_event(t, "load.end"))
-    level = made.p50_s * float(np.exp(random.normal(0, 0.006)))
-    wanted, warm = int(made.measured_s / level), max(3, int(0.5 / level))
-    for i in range(1 + warm + wanted):
-        if i == 1:
-            begun.append(_event(t, "mark", name="warmup.begin"))
-        if i == 1 + warm:
-            begun.append(_event(t, "mark", name="measure.begin"))
-        cold = 1 + 1.2 * np.exp(-i / 2.5)
-        tail = random.exponential(0.25) if random.random() < 0.04 else 0.0
-        took = int(level * (cold * float(np.exp(random.normal(0, 0.012))) + tail) * S)
-        begun += [_event(t, "infer.begin", i=i), _event(t + took, "infer.end", i=i)]
-        t += took + 4000
+    begun.append(event(t, "load.end"))
+    lived = (made.events or _inferences)(made, random)
+    begun += [e.model_copy(update={"t": e.t + t}) for e in lived]
+    t = begun[-1].t
     hwm = int(made.peak_bytes / 1024)
     begun += [
-        _event(t, "mark", name="measure.end"),
-        _event(t, "mark", name="memory", vm_hwm_kb=hwm, rss_anon_kb=hwm - 14000, rss_file_kb=14000, rss_shmem_kb=0),
-        _event(t, "done"),
-        _event(
-            t + 20_000_000, "agent.engine.end", exit=0, signal=None, maxrss_kb=hwm, majflt=4, utime_ns=S, stime_ns=S
-        ),
+        event(t, "mark", name="memory", vm_hwm_kb=hwm, rss_anon_kb=hwm - 14000, rss_file_kb=14000, rss_shmem_kb=0),
+        event(t, "done"),
+        event(t + 20_000_000, "agent.engine.end", exit=0, signal=None, maxrss_kb=hwm, majflt=4, utime_ns=S, stime_ns=S),
     ]
     t += S // 5
     return [
         *begun,
-        _event(t, "agent.end", boottime_ns=t + 7 * S, realtime_ns=t + 900 * S, cpu_ns=S // 100, missed=1, samples=412),
+        event(t, "agent.end", boottime_ns=t + 7 * S, realtime_ns=t + 900 * S, cpu_ns=S // 100, missed=1, samples=412),
     ]
+
+
+def _inferences(made: Made, random: np.random.Generator) -> list[Event]:
+    """Warm-up and measured inferences, from 0 on."""
+    t = 0
+    begun: list[Event] = []
+    level = made.p50_s * float(np.exp(random.normal(0, 0.006)))
+    wanted, warm = int(made.measured_s / level), max(3, int(0.5 / level))
+    for i in range(1 + warm + wanted):
+        if i == 1:
+            begun.append(event(t, "mark", name="warmup.begin"))
+        if i == 1 + warm:
+            begun.append(event(t, "mark", name="measure.begin"))
+        cold = 1 + 1.2 * np.exp(-i / 2.5)
+        tail = random.exponential(0.25) if random.random() < 0.04 else 0.0
+        took = int(level * (cold * float(np.exp(random.normal(0, 0.012))) + tail) * S)
+        begun += [event(t, "infer.begin", i=i), event(t + took, "infer.end", i=i)]
+        t += took + 4000
+    begun.append(event(t, "mark", name="measure.end"))
+    return begun
 
 
 def _trace(made: Made, events: Sequence[Event]) -> tuple[pd.DataFrame, dict[str, SensorNote]]:

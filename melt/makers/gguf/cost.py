@@ -21,8 +21,8 @@ class Unknown(Exception):
     """A cost cannot be told; the text says why."""
 
 
-def weight_bytes_per_token(values: Mapping[str, object], sized: Mapping[str, tuple[Entry, int]]) -> int:
-    """Bytes of weights that generating one token reads, at batch 1; raises Unknown.
+def weights_per_token(values: Mapping[str, object], sized: Mapping[str, tuple[Entry, int]]) -> int:
+    """How much of the weights generating one token reads, at batch 1, in whatever `sized` has them in; raises Unknown.
 
     Everything but the tables of which one row is read. An embedding that is also the output is read whole, once. Of a
     mixture of experts, the share that is used. Neither the cache nor activations are in it.

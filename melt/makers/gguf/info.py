@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from melt.errors import UsageError
 from melt.makers.gguf.container import MAGIC, Damaged, Header, Listing, read_header
-from melt.makers.gguf.cost import Unknown, kv_bytes_per_token, weight_bytes_per_token
+from melt.makers.gguf.cost import Unknown, kv_bytes_per_token, weights_per_token
 from melt.records import Strict
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class GgufInfo(Strict):
     weight_bytes_per_token: int | None
     """Weights that are read to generate one token: of an embedding that is not the output too, one row."""
     weight_bytes_per_token_reason: str | None
+    weight_count_per_token: int | None
+    """How many weights those are, a multiply-add each."""
     kv_bytes_per_token: int | None
     """What one token takes in the cache of keys and values when both are float16."""
     kv_bytes_per_token_reason: str | None
@@ -119,12 +121,11 @@ def _described(path: Path, sha256: str, header: Header, sizes: Mapping[str, tupl
     if not isinstance(architecture, str) or not architecture:
         raise UsageError(f"model {path}: not a model: it does not state its architecture; name another file")
     values = {key.removeprefix(f"{architecture}."): value for key, value in header.values.items()}
-    per_token, per_token_reason = None, None
+    per_token, count, per_token_reason = None, None, None
     kv, kv_reason = None, None
     try:
-        per_token = weight_bytes_per_token(
-            values, {entry.name: (entry, sizes[entry.name][1]) for entry in header.entries}
-        )
+        per_token = weights_per_token(values, {e.name: (e, sizes[e.name][1]) for e in header.entries})
+        count = weights_per_token(values, {e.name: (e, e.elements) for e in header.entries})
     except Unknown as unknown:
         per_token_reason = str(unknown)
     try:
@@ -154,6 +155,7 @@ def _described(path: Path, sha256: str, header: Header, sizes: Mapping[str, tupl
         vocabulary=_vocabulary(values),
         weight_bytes_per_token=per_token,
         weight_bytes_per_token_reason=per_token_reason,
+        weight_count_per_token=count,
         kv_bytes_per_token=kv,
         kv_bytes_per_token_reason=kv_reason,
     )
