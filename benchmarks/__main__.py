@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from benchmarks import agent, commands, dead_peer, llm, ort, overhead, transfer
+from benchmarks import agent, commands, dead_peer, llm, llm_speed, ort, overhead, transfer
 from benchmarks.harness import Figure, carry_out, choose
 from melt.errors import UsageError
 
@@ -31,6 +31,7 @@ FIGURES: Mapping[str, Figure] = {
         *commands.COMMANDS,
         dead_peer.DEAD_PEER,
         *llm.FIGURES,
+        *llm_speed.FIGURES,
     )
 }
 _TESTS = Path(__file__).parents[1] / "tests"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FILES = 20
 PERIOD_S = 0.02
 ENGINE = ("/bin/sleep", "5")
-_TMPFS = Path("/dev/shm")  # noqa: S108 - the folder beneath is made by tempfile
+TMPFS = Path("/dev/shm")  # noqa: S108 - the folder beneath is made by tempfile
 _LIMIT_S = 60.0
 _ROUNDS = 5
 
@@ -63,8 +63,8 @@ def late_p99_s(this: Round) -> float:
 def _job(this: Round) -> tuple[Sequence[Event], pd.DataFrame]:
     """One job on this computer, in a work folder of its own so that its lock is nobody else's."""
     spec = LabDevice(profile="linux", address="local:", workdir=str(this.folder))
-    with tempfile.TemporaryDirectory(dir=_TMPFS, prefix="melt-bench-") as files:
-        sensors = [_sensor(Path(files) / f"file{i:02}", 40_000 + i) for i in range(FILES)]
+    with tempfile.TemporaryDirectory(dir=TMPFS, prefix="melt-bench-") as files:
+        sensors = sensors_in(Path(files))
         with open_device("local", spec, load_profile("linux")) as device:
             plan = JobPlan(new_run_id(), device.lock, _LIMIT_S, ENGINE, sensors=sensors)
             start(device, plan)
@@ -75,6 +75,11 @@ def _job(this: Round) -> tuple[Sequence[Event], pd.DataFrame]:
             folder.mkdir()
             collect(device, plan.run_id, folder)
     return read_events(folder / "events.jsonl").landmarks, read_trace(folder / "trace.csv", sensors)
+
+
+def sensors_in(folder: Path) -> list[Sensor]:
+    """Twenty files, each read at 50 Hz."""
+    return [_sensor(folder / f"file{i:02}", 40_000 + i) for i in range(FILES)]
 
 
 def _sensor(path: Path, value: int) -> Sensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.harness import Figure, Round
 from melt.errors import DeviceError
-from melt.native import build_llama_runner, choose_level, host_machine, levels
+from melt.native import Level, build_llama_runner, choose_level, host_machine, levels
 from melt.readings import cpuinfo
 
 _MODEL = "tinyllama-1.1b"
@@ -49,9 +49,10 @@ def synth_1b_q4_peak_bytes(this: Round) -> float:
     return _made(this)["bytes"]
 
 
-def _runner() -> Path:
+def level() -> Level:
+    """That of this computer's processor."""
     flags = cpuinfo.parse(Path("/proc/cpuinfo").read_bytes()).first("flags", "Features").split()
-    return build_llama_runner(choose_level(host_machine(), frozenset(flags)))
+    return choose_level(host_machine(), frozenset(flags))
 
 
 def runner_size_bytes(_: Round) -> float:
@@ -61,7 +62,9 @@ def runner_size_bytes(_: Round) -> float:
 
 def token_stamp_s(_: Round) -> float:
     """One stamp of a token and the event it becomes, as the runner itself measures it."""
-    done = subprocess.run([_runner(), "--stamp-cost"], capture_output=True, timeout=_LIMIT_S, check=True)
+    done = subprocess.run(
+        [build_llama_runner(level()), "--stamp-cost"], capture_output=True, timeout=_LIMIT_S, check=True
+    )
     told = json.loads(done.stdout)
     return float(told["stamp_ns"] + told["token_event_ns"]) * 1e-9
 

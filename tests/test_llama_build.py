@@ -107,7 +107,7 @@ FORBIDDEN = {
 @pytest.mark.peer
 @pytest.mark.parametrize("level", native.LEVELS, ids=lambda level: level.name)
 def test_every_compiler_gives_a_level_what_it_promises_and_no_more(level: native.Level) -> None:
-    compilers = llama._compilers(level.machine)
+    compilers = llama.compilers(level.machine)
     if not compilers:
         pytest.skip(f"the flags of {level.name} are NOT tested: no compiler here knows {level.machine}")
     for compiler in compilers:

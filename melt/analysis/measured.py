@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melt.analysis.events import phases
+from melt.analysis.roofline import repetitions, span
 from melt.analysis.warmup import Warmup, warmup
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 class Measured:
     """`kept` is what `warmup` left of the measured phase; `window` (ns) spans it, None when nothing is left.
 
-    `completed` counts every inference that ended; `landmarks` are the events that are no inferences.
+    `completed` counts every inference that ended; `landmarks` are the events that are no inferences. A roofline runs
+    no model: its repetitions stand in for inferences in `window` and `completed`, and `kept` is empty.
     """
 
     landmarks: tuple[Event, ...]
@@ -35,5 +37,7 @@ def measure(events: RunEvents, asked: Asked) -> Measured:
     steady = done.within(parts.measure) if parts.measure else done.after(len(done))
     head = warmup(steady.seconds)
     kept = steady.after(head.discarded)
-    spanned = (int(kept.begin[0]), int(kept.end.max())) if len(kept) else (0, 0)
-    return Measured(events.landmarks, len(done), parts, head, kept, spanned if spanned[0] < spanned[1] else None)
+    repeated = repetitions(events.landmarks)
+    spanned = (int(kept.begin[0]), int(kept.end.max())) if len(kept) else span(repeated) or (0, 0)
+    window = spanned if spanned[0] < spanned[1] else None
+    return Measured(events.landmarks, len(done) + len(repeated), parts, head, kept, window)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from melt.errors import Unsupported, UsageError
 
@@ -38,6 +38,16 @@ class Message(TypedDict):
     content: str
 
 
+class _Job(NamedTuple):
+    """What is rendered: so many messages of a conversation."""
+
+    conversation: int
+    messages: int
+    add_generation_prompt: bool
+    name: str
+    """For an error."""
+
+
 def render(
     template: str, messages: Sequence[Message], *, bos: str | None, eos: str | None, add_generation_prompt: bool
 ) -> str:
@@ -46,8 +56,7 @@ def render(
     The same on every day: a template that writes the date writes 26 Jul 2024. Raises Unsupported when the template
     does not work, does not end, or refuses the conversation; UsageError when jinja2 is not installed.
     """
-    job = {"messages": list(messages), "add_generation_prompt": add_generation_prompt}
-    return _rendered(template, [job], bos, eos)[0]
+    return _rendered(template, [list(messages)], [_Job(0, len(messages), add_generation_prompt, "")], bos, eos)[0]
 
 
 def turn_texts(
@@ -70,13 +79,14 @@ def all_turn_texts(
     """`turn_texts` of several conversations, in one process."""
     if template is None:
         return tuple(_plain(conversation) for conversation in conversations)
-    stems = [_stem(conversation) for conversation in conversations]
+    stems = [_stem(template, conversation) for conversation in conversations]
+    spoken = [_messages(conversation, stem) for conversation, stem in zip(conversations, stems, strict=True)]
     jobs = [
-        {"messages": _until(conversation, turn, stem), "add_generation_prompt": True}
-        for conversation, stem in zip(conversations, stems, strict=True)
-        for turn in range(len(conversation.turns))
+        _Job(i, len(spoken[i]) - 2 * after, True, f" (turn {len(one.turns) - after} of '{one.name}')")
+        for i, one in enumerate(conversations)
+        for after in reversed(range(len(one.turns)))
     ]
-    rendered = iter(_rendered(template, jobs, bos, eos))
+    rendered = iter(_rendered(template, spoken, jobs, bos, eos))
     return tuple(
         _cut([next(rendered) for _ in conversation.turns], conversation, stem)
         for conversation, stem in zip(conversations, stems, strict=True)
@@ -89,9 +99,9 @@ def _plain(conversation: Conversation) -> tuple[str, ...]:
     return (told + first, *(f"\n\n{turn}" for turn in later))
 
 
-def _stem(conversation: Conversation) -> str:
-    """The beginning of the words that stand for answers: one that occurs in nothing that is said."""
-    stem, said = "answer", "\n".join((conversation.system or "", *conversation.turns))
+def _stem(template: str, conversation: Conversation) -> str:
+    """The beginning of the words that stand for answers: one that occurs in nothing else."""
+    stem, said = "answer", "\n".join((template, conversation.system or "", *conversation.turns))
     while stem in said:
         stem += "x"
     return stem
@@ -101,15 +111,15 @@ def _answer(stem: str, turn: int) -> str:
     return f"{stem}{turn}end"  # letters and figures alone: no template trims or escapes them
 
 
-def _until(conversation: Conversation, turn: int, stem: str) -> list[Message]:
-    """The messages up to a turn of the person's, counted from 0."""
+def _messages(conversation: Conversation, stem: str) -> list[Message]:
+    """A conversation up to its last turn, with words that stand for the answers."""
     messages: list[Message] = []
     if conversation.system is not None:
         messages.append({"role": "system", "content": conversation.system})
-    for earlier in range(turn):
-        messages.append({"role": "user", "content": conversation.turns[earlier]})
-        messages.append({"role": "assistant", "content": _answer(stem, earlier)})
-    return [*messages, {"role": "user", "content": conversation.turns[turn]}]
+    for turn, said in enumerate(conversation.turns):
+        messages.append({"role": "user", "content": said})
+        messages.append({"role": "assistant", "content": _answer(stem, turn)})
+    return messages[:-1]
 
 
 def _cut(whole: Sequence[str], conversation: Conversation, stem: str) -> tuple[str, ...]:
@@ -133,14 +143,18 @@ def _cut(whole: Sequence[str], conversation: Conversation, stem: str) -> tuple[s
     return tuple(added)
 
 
-def _rendered(template: str, jobs: Sequence[dict[str, Any]], bos: str | None, eos: str | None) -> list[str]:
+def _rendered(
+    template: str, conversations: Sequence[list[Message]], jobs: Sequence[_Job], bos: str | None, eos: str | None
+) -> list[str]:
+    """The text of each job."""
     if importlib.util.find_spec("jinja2") is None:
         raise UsageError("chat templates need the package jinja2: pip install 'melt[llm]'")
     if len(template.encode(errors="replace")) > MOST_TEMPLATE_BYTES:
         raise _unsupported(f"is longer than {MOST_TEMPLATE_BYTES >> 20} MiB")
     asked = {
         "template": template,
-        "jobs": jobs,
+        "conversations": conversations,
+        "jobs": [(job.conversation, job.messages, job.add_generation_prompt) for job in jobs],
         "values": {"bos_token": bos or "", "eos_token": eos or ""},
         "most_bytes_each": MOST_OUTPUT_BYTES,
         "most_bytes": _MOST_ALL_BYTES,
@@ -159,7 +173,7 @@ def _rendered(template: str, jobs: Sequence[dict[str, Any]], bos: str | None, eo
         raise _unsupported(f"ended the process that rendered it ({_last_words(done)})")
     answer = json.loads(done.stdout)
     if "problem" in answer:
-        raise _unsupported(_printable(answer["problem"]))
+        raise _unsupported(_printable(answer["problem"]) + jobs[min(answer["job"], len(jobs) - 1)].name)
     texts: list[str] = answer["texts"]
     return texts
 

@@ -91,21 +91,21 @@ def _rendered(template: Template, values: dict[str, Any], most_bytes: int) -> st
     return "".join(pieces)
 
 
-def _texts(asked: dict[str, Any]) -> list[str]:
-    """The text of each of the `jobs`."""
+def _render_all(asked: dict[str, Any], texts: list[str]) -> None:
+    """Adds the text of each of the `jobs` to `texts`: so many messages of a conversation."""
     template = _environment().from_string(asked["template"])
-    left, texts = int(asked["most_bytes"]), []
-    for job in asked["jobs"]:
-        values = {"tools": None, "documents": None, **asked["values"], **job}
+    left = int(asked["most_bytes"])
+    for conversation, messages, answering in asked["jobs"]:
+        values = {"tools": None, "documents": None, **asked["values"], "add_generation_prompt": answering}
+        values["messages"] = asked["conversations"][conversation][:messages]
         texts.append(_rendered(template, values, min(left, asked["most_bytes_each"])))
         left -= len(texts[-1].encode())
-    return texts
 
 
 def _problem(error: Exception) -> str:
     """What is wrong with the template: a half-sentence."""
     if isinstance(error, _Refused):
-        return f"refuses this conversation: {error}"
+        return f"refuses what it is given: {error}"
     if isinstance(error, _TooLong):
         return "writes more than any prompt holds"
     if isinstance(error, MemoryError):
@@ -122,11 +122,11 @@ def main() -> None:
     with os.fdopen(0, "rb", closefd=False) as given:
         asked = json.loads(given.read())
     _limited(asked["cpu_s"], asked["memory_bytes"])
-    answer: dict[str, Any]
+    answer: dict[str, Any] = {"texts": []}
     try:
-        answer = {"texts": _texts(asked)}
+        _render_all(asked, answer["texts"])
     except Exception as error:  # noqa: BLE001 - a template is code, and fails as code does
-        answer = {"problem": _problem(error)[:_SHOWN]}
+        answer = {"problem": _problem(error)[:_SHOWN], "job": len(answer["texts"])}
     with os.fdopen(1, "wb", closefd=False) as taken:
         taken.write(json.dumps(answer).encode())
 

@@ -146,8 +146,9 @@ class CommandEngine:
         sources = [folder / _EVENTS, *([folder / "stdout.log"] if params.output == "events" else [])]
         life = printed_events.life(events)
         told = _adapted(params.output, folder)
-        own = printed_events.survey(sources, life)
-        printed_events.merge(events, sources, life, _concluded(life, own, told))
+        if life.begin is not None:
+            own = printed_events.survey(sources, life)
+            printed_events.merge(events, sources, life, _concluded(life.begin, life, own, told))
         return told.metrics
 
     def check(self, prepared: Prepared, output: Path) -> OutputCheck:
@@ -251,21 +252,17 @@ def _adapted(output: str, folder: Path) -> Told:
         return Told(dict.fromkeys(adapter.names, gap(f"no_output: {error}")), wrong=str(error))
 
 
-def _concluded(life: Life, own: printed_events.Survey, told: Told) -> list[dict[str, Any]]:
+def _concluded(begin_ns: int, life: Life, own: printed_events.Survey, told: Told) -> list[dict[str, Any]]:
     """The events that a program leaves unsaid and that are true of it: what it is, when it was measured, that it ended.
 
     A program that marks no phase is measured throughout. One that ended well was done, unless what it printed is not
     what the workload says it prints.
     """
-    if life.begin is None:
-        return []
     more: list[dict[str, Any]] = []
     if told.engine:
-        more.append({"t": life.begin, "ev": "mark", **told.engine, "name": "engine"})
-    if own.first is not None and own.last is not None and "measure.begin" not in own.names:
+        more.append({"t": begin_ns, "ev": "mark", **told.engine, "name": "engine"})
+    if own.first is not None and "measure.begin" not in own.names:
         more.append({"t": own.first, "ev": "mark", "name": "measure.begin", "by": "melt"})
-        if life.ended_well:
-            more.append({"t": own.last, "ev": "mark", "name": "measure.end", "by": "melt"})
     if not life.ended_well or life.end is None or "error" in own.names:
         return more
     wrong = told.wrong

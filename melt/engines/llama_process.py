@@ -84,8 +84,9 @@ class LlamaProcess:
             code = self._process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
             return Ended("does not answer any more")
-        self._log.seek(0)
-        words = self._log.read(_LOG_BYTES).decode(errors="replace").strip().splitlines()
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _LOG_BYTES))
+        words = self._log.read().decode(errors="replace").strip().splitlines()
         last = f" ({_shown(words[-1])})" if words else ""
         if code == -signal.SIGKILL:
             return Ended(f"was killed, as a system does that has no memory left{last}")

@@ -18,7 +18,6 @@ _MAX_LINE_BYTES = 1 << 20
 _AGENTS = "agent."
 """What the agent's events begin with: no program speaks in its name."""
 _BEGIN = frozenset({"infer.begin", "step.begin", "infer.batch", "prefill.begin"})
-_END = frozenset({"infer.end", "step.end", "infer.batch", "token"})
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,7 @@ class Survey:
     """What the program's own lines say together."""
 
     first: int | None = None
-    """When its first inference began, and `last` when its last one ended."""
-    last: int | None = None
+    """When its first inference began."""
     names: set[str] = field(default_factory=set)
     """The events and marks that it wrote."""
     strays: int = 0
@@ -144,17 +142,12 @@ def _is_in(event: dict[str, Any], of: Life) -> bool:
 
 
 def _note(found: Survey, event: dict[str, Any]) -> None:
-    name, begin = event["ev"], event["t"]
+    name = event["ev"]
     found.names.add(name)
     if name == "mark" and isinstance(event.get("name"), str):
         found.names.add(event["name"])
     if name in _BEGIN:
-        found.first = begin if found.first is None else min(found.first, begin)
-    if name in _END:
-        numbers = event.get("ns") if name == "infer.batch" else ()
-        known = isinstance(numbers, (list, tuple)) and all((whole(n) or 0) >= 0 for n in numbers)
-        end = begin + sum(whole(n) or 0 for n in numbers or ()) if known else begin
-        found.last = end if found.last is None else max(found.last, end)
+        found.first = event["t"] if found.first is None else min(found.first, event["t"])
 
 
 def _text(event: dict[str, Any]) -> bytes:

@@ -42,7 +42,7 @@ class Vocabulary:
         With `special_start` those tokens are added that the model wants around a text; with `parse_special` a special
         token that is written out is that token, else it is so many letters. Raises UsageError.
         """
-        data = _data(text) if isinstance(text, str) else text
+        data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
         if len(data) > _MOST_BYTES:
             raise UsageError(f"a text of {len(data)} bytes is too long for {self.model}: {_MOST_BYTES} are the most")
         given = {"data": base64.b64encode(data).decode(), "special_start": special_start}
@@ -63,13 +63,6 @@ class Vocabulary:
             raise UsageError(
                 f"model {self.model} cannot {doing}: llama.cpp {ended}; download or make it again"
             ) from None
-
-
-def _data(text: str) -> bytes:
-    try:
-        return text.encode(errors="surrogateescape")  # what came from a command line or a file name as it was
-    except UnicodeEncodeError as error:
-        raise UsageError(f"the text holds half a character at {error.start}: correct it") from None
 
 
 def read_gguf_header(model: Path) -> Header:

@@ -98,12 +98,15 @@ def write_prompts(found: PromptSet, path: Path) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML that this project's own reader takes for the same: it knows more numbers than PyYAML does."""
+    """YAML that this project's own reader takes for the same words."""
+
+
+_IN_QUOTES = re.compile(r"\A[-+.0-9]|[\x00-\x09\x0b-\x1f\x7f-\xa0\u2028\u2029\ufeff]")
+"""What PyYAML alone would write so that it is read as something else: numbers of YAML 1.2, rare ends of lines."""
 
 
 def _scalar(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    like_a_number = text[:1] in frozenset("-+.0123456789")
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if like_a_number else None)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if _IN_QUOTES.search(text) else None)
 
 
 _Dumper.add_representer(str, _scalar)

@@ -57,12 +57,17 @@ class Reference:
 class Provenance(Strict):
     """The note beside a file that was fetched."""
 
-    source: Annotated[str, Field(max_length=MAX_LENGTH + len(SCHEME))]
+    source: Annotated[str, Field(max_length=MAX_LENGTH + len(f"{SCHEME}@main"))]
     """hf:ORG/REPO/FILE@REVISION, as it was first asked for."""
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
     """What the revision stood for then."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size_bytes: Annotated[int, Field(ge=0)]
+
+    def is_of(self, reference: Reference, commit: str) -> bool:
+        """Whether it is about this file of this commit, whatever the revision was called."""
+        name = f"{SCHEME}{reference.repo}/{reference.file}"
+        return self.commit == commit and self.source.partition("@")[0] == name
 
 
 @dataclass(frozen=True)
@@ -83,9 +88,10 @@ def parse_reference(text: str) -> Reference:
     def wrong(what: str) -> UsageError:
         return UsageError(f"'{shown}' names no file of a hub: {what}; write hf:ORG/REPO/FILE@REVISION")
 
-    if len(text) > MAX_LENGTH + len(SCHEME):
+    plain = text.removeprefix(SCHEME)
+    if len(plain) > MAX_LENGTH:
         raise wrong(f"it is longer than {MAX_LENGTH} characters")
-    path, at, revision = text.removeprefix(SCHEME).partition("@")
+    path, at, revision = plain.partition("@")
     organisation, _, rest = path.partition("/")
     repo, _, file = rest.partition("/")
     for what, name in (("organisation", organisation), ("repository", repo)):
@@ -195,6 +201,9 @@ def _noted(path: Path) -> Fetched | None:
 
 def _kept(reference: Reference, commit: str, out: Path | None, sha256: str | None = None) -> Fetched | None:
     """The file of a commit, if it need not be fetched: at `out`, in the cache, or there under another commit."""
+    there = _noted(out) if out else None
+    if there is not None and there.provenance.is_of(reference, commit) and _is_unchanged(there):
+        return there
     cached = _noted(_place(reference, commit)) or (_linked(reference, commit, sha256) if sha256 else None)
     if out is None or cached is None:
         return cached
@@ -202,6 +211,12 @@ def _kept(reference: Reference, commit: str, out: Path | None, sha256: str | Non
         shutil.copyfile(cached.path, temporary)
         _write_note(out, cached.provenance)
     return Fetched(out, cached.provenance)
+
+
+def _is_unchanged(there: Fetched) -> bool:
+    """Read again, because a file outside the cache is a person's own, and may be another of the same size."""
+    with there.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == there.provenance.sha256
 
 
 def _linked(reference: Reference, commit: str, sha256: str) -> Fetched | None:

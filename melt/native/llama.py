@@ -78,7 +78,7 @@ def build_llama_runner(level: Level, *, say: Say | None = None) -> Path:
     if came_along is not None:
         return came_along
     failures: list[str] = []
-    for compiler in _compilers(level.machine):
+    for compiler in compilers(level.machine):
         target = cache_folder("native") / _runner_key(level, compiler) / NAME
         if target.exists():
             return target
@@ -99,7 +99,7 @@ def build_llama_runner(level: Level, *, say: Say | None = None) -> Path:
     raise UsageError(f"no compiler can build {NAME} for {level.name}: install {wanted}, or pip install 'melt[zig]'")
 
 
-def _compilers(machine: str) -> list[list[str]]:
+def compilers(machine: str) -> list[list[str]]:
     """C++ compilers to try, best first."""
     return system_compiler(("g++", "c++", "clang++"), "g++", machine) + zig_compiler("c++", machine, "musl")
 
@@ -213,7 +213,7 @@ def _build_library(
             say(f"compiling {what}, once: this takes minutes")
         try:
             folder.mkdir(exist_ok=True)
-            ninja.configure(_configuration(level, compiler, llama, folder), lock)
+            ninja.configure(configuration(level, compiler, llama, folder), lock)
             ninja.compile_all(folder, _TARGETS, lock, what, say)
             _collect(folder, library)
         except OSError as error:
@@ -231,8 +231,8 @@ def _collect(folder: Path, library: Path) -> None:
     done.rename(library)
 
 
-def _configuration(level: Level, compiler: list[str], llama: source.LlamaSource, folder: Path) -> list[str]:
-    """cmake's words, and the small files beside the build that they name."""
+def configuration(level: Level, compiler: list[str], llama: source.LlamaSource, folder: Path) -> list[str]:
+    """cmake's words for a build in `folder`, and the small files beside it that they name."""
     rule = folder / "ggml.cmake"
     rule.write_text(_GGML)
     flags = " ".join((*_compile_flags(level, compiler), f"-ffile-prefix-map={llama.path}=llama.cpp"))

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_run import BOOT, S, event, told
+from raw_run import BOOT, S, event, note, told, trace_of
 
 from melt.analysis.events import Asked
+from melt.analysis.measured import measure
 from melt.analysis.metrics import metrics
 from melt.analysis.roofline import METRICS, repetitions, roofline, span
 from melt.analysis.verdict import judge
@@ -185,3 +186,18 @@ def test_lines_cut_doubled_swapped_or_odd_never_raise_and_never_give_a_rate_of_n
     judge(read, EMPTY, {}, Asked())
     rates = {name: metric for name, metric in found.items() if name.partition(".")[0] in METRICS.values()}
     assert all(metric.value is None or metric.value > 0 for metric in rates.values())
+
+
+def test_a_repetition_stands_in_for_an_inference_where_a_run_is_judged() -> None:
+    """Others' load is looked at while a roofline measures, and an error after a repetition is a crash, no refusal."""
+    events = run_of(WHOLE)
+    measured = measure(told(events), Asked())
+    assert (measured.completed, len(measured.kept)) == (sum(len(lengths) for *_, lengths in WHOLE), 0)
+    assert measured.window == span(repetitions(events))
+    channels = {"engine.cpu_s": lambda s: 2.0 * s, "cpu.busy_s": lambda s: 2.5 * s}
+    notes = {name: note("load") for name in channels}
+    assert [r.code for r in judge(told(events), trace_of(events, channels), notes, Asked())] == ["foreign_load"]
+    cut = next(n for n, e in enumerate(events) if (e.get("what"), e.get("threads"), e.get("i")) == ("fp32", 2, 5))
+    died = [*events[:cut], event(events[cut].t, "error", kind="runtime", message="it broke")]
+    died += [event(died[-1].t + 1, "agent.engine.end", exit=3, signal=None), event(died[-1].t + 2, "agent.end")]
+    assert [reason.code for reason in judge(told(died), EMPTY, {}, Asked())] == [ReasonCode.CRASHED]

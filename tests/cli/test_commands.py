@@ -161,7 +161,7 @@ def test_a_model_is_made_and_looked_into(workspace: Workspace, melt: Callable[..
 
 def test_build_tells_where_the_programs_are(workspace: Workspace, melt: Callable[..., Said]) -> None:
     rows = data(melt("build", "--for", "local", "--json"))
-    assert {row["program"] for row in rows} == {"agent", "ort_runner"}
+    assert {row["program"] for row in rows} == {"agent", "ort_runner", "roofline"}
     assert all(Path(row["path"]).stat().st_size == row["bytes"] for row in rows)
     assert melt("build").code == 2
 

@@ -193,8 +193,9 @@ def test_an_older_log_is_read_and_the_librarys_own_sums_are_not() -> None:
         SERVER(Printed(stderr=b"llama_perf_context_print: prompt eval time = 6294.68 ms /   271 tokens\n"))
 
 
-def test_the_parts_of_a_stream_that_repeat_the_sums_so_far_do_not_count() -> None:
-    text = captured("llama-server-stream.txt")
+@pytest.mark.parametrize("name", ["llama-server-stream.txt", "llama-server-chat-stream.txt"])
+def test_the_parts_of_a_stream_that_repeat_the_sums_so_far_do_not_count(name: str) -> None:
+    text = captured(name)
     parts = [json.loads(line[6:]) for line in text.splitlines() if line.startswith(b"data: {")]
     assert sum("timings" in part for part in parts) > 2, "the capture has timings in many parts"
     told = SERVER(Printed(stdout=text))
@@ -229,20 +230,23 @@ def test_one_token_has_no_rate_and_no_time_is_no_division() -> None:
     assert told.metrics["decode_tok_per_s"].value is told.metrics["prefill_tok_per_s"].value is None
 
 
-@pytest.mark.parametrize("name", ["llama-server.jsonl", "llama-server.log"])
-def test_a_server_that_died_keeps_its_whole_answers(name: str) -> None:
-    text = captured(name)
-    counts = set()
-    for end in range(0, len(text), 7):
-        printed = Printed(stdout=text[:end]) if name.endswith("jsonl") else Printed(stderr=text[:end])
-        try:
-            told = SERVER(printed)
-        except ParseError:
-            continue
-        counts.add(value(told, "requests"))
-        if text[:end].count(b"prompt eval time") > text[:end].count(b"graphs reused") + 1:
-            assert told.wrong is not None
-    assert len(counts) > 2
+def test_a_server_that_died_keeps_its_whole_answers() -> None:
+    answers, log = captured("llama-server.jsonl"), captured("llama-server.log")
+    for end in range(len(answers)):
+        told = parsed("llama-server", Printed(stdout=answers[:end]))
+        whole = sum(line.endswith(b"}}") for line in answers[:end].splitlines())
+        assert (told is not None) is (whole > 0)
+        if told is not None:
+            assert value(told, "requests") == whole
+            assert (told.wrong is None) is answers[:end].endswith((b"\n", b"}}"))
+    for end in range(len(log)):
+        told = parsed("llama-server", Printed(stderr=log[:end]))
+        prompts = len(re.findall(rb"prompt eval time = .* tokens\b", log[:end]))
+        whole = len(re.findall(rb"\|        eval time = .* tokens\b", log[:end]))
+        assert (told is not None) is (prompts > 0)
+        if told is not None:
+            assert value(told, "requests") == whole
+            assert told.wrong == (f"1 of its answers are cut: {whole} are whole" if prompts > whole else None)
 
 
 # --------------------------------------------------------------------------------------- onnxruntime_perf_test
@@ -286,7 +290,8 @@ def test_the_words_of_v_stand_for_the_table_and_requests_beside_each_other_are_n
 
 
 def test_lines_that_are_lost_or_of_another_run_are_told() -> None:
-    lines = captured("perf-test.csv").split(b"\n\n")[0].splitlines(keepends=True)
+    table, end, _ = captured("perf-test.csv").partition(b"\n\n")
+    lines = (table + end[:1]).splitlines(keepends=True)
     lost = PERF(Printed(result=b"".join(lines[:50] + lines[60:])))
     assert "do not follow each other" in str(lost.wrong)
     twice = PERF(Printed(result=b"".join(lines + lines)))
@@ -308,7 +313,7 @@ def test_cut_at_any_byte_the_whole_lines_are_kept() -> None:
         except ParseError:
             assert whole == 0
             continue
-        assert told.metrics["latency_mean_s"].n == whole
+        assert told.metrics["warmup_discarded"].n == whole
         assert (told.wrong is None) is text[:end].endswith(b"\n")
 
 
@@ -331,6 +336,14 @@ PIECES = st.sampled_from(
     ]
 )
 ANY = st.one_of(st.binary(max_size=300), st.lists(st.one_of(PIECES, st.binary(max_size=5)), max_size=6).map(b"".join))
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("head", [b"[\n", b"", b'{"timings":', b"{"])
+def test_what_is_nested_deeper_than_a_parser_goes_is_damaged_and_no_more(name: str, head: bytes) -> None:
+    deep = head + b"[" * 200_000
+    for printed in (Printed(stdout=deep), Printed(stderr=deep), Printed(result=deep)):
+        assert parsed(name, printed) is None
 
 
 @pytest.mark.parametrize("name", ADAPTERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +12,10 @@ from melt.engines import chat
 from melt.engines.chat import Message, all_turn_texts, render, turn_texts
 from melt.errors import Unsupported
 from melt.files.prompts import Conversation
+from melt.makers.gguf.vocabulary import Vocabulary, gemma, llama2, llama3, neox, qwen2, tinyllama
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CHATML = """\
 {%- if messages[0].role != 'system' %}
@@ -125,7 +130,7 @@ def test_llama_3s_headers_with_the_one_date_that_there_is() -> None:
 
 def test_gemma_has_no_place_for_a_system_message_and_says_so() -> None:
     assert texts(GEMMA, THREE)[1] == "<end_of_turn>\n<start_of_turn>user\nWhy?<end_of_turn>\n<start_of_turn>model\n"
-    with pytest.raises(Unsupported, match=r"refuses this conversation: System role not supported: .*chat: plain"):
+    with pytest.raises(Unsupported, match=r"System role not supported \(turn 1 of 'told'\): .*chat: plain"):
         texts(GEMMA, TOLD)
 
 
@@ -153,6 +158,15 @@ def test_the_pieces_and_the_answers_between_them_are_what_the_template_writes_of
     assert re.sub(r"\s", "", "".join(between)) == re.sub(r"\s", "", text(template, messages))
 
 
+@pytest.mark.parametrize("kind", [llama2, tinyllama, gemma, neox, llama3, qwen2])
+def test_the_templates_of_the_models_that_melt_makes_work(kind: Callable[[], Vocabulary]) -> None:
+    vocabulary = kind()
+    pieces = turn_texts(vocabulary.template, THREE, bos=vocabulary.bos, eos=vocabulary.eos)
+    assert all(turn in piece for turn, piece in zip(THREE.turns, pieces, strict=True))
+    # an answer is ended as the model ends it
+    assert all(piece.lstrip().startswith(vocabulary.eot or vocabulary.eos) for piece in pieces[1:])
+
+
 def test_several_conversations_are_rendered_as_each_alone() -> None:
     both = all_turn_texts(CHATML, [THREE, TOLD], bos=None, eos=None)
     assert both == tuple(turn_texts(CHATML, one, bos=None, eos=None) for one in (THREE, TOLD))
@@ -169,6 +183,9 @@ def test_a_hundred_thousand_words_and_a_thousand_turns() -> None:
     long = "word " * 100_000
     assert long.strip() in texts(GEMMA, Conversation(name="long", turns=(long,)))[0]
     many = Conversation(name="many", turns=tuple(f"turn {n}" for n in range(300)))
+    heavy = Conversation(name="heavy", turns=("word " * 200,) * 1000)
+    with pytest.raises(Unsupported, match=r"more than any prompt holds \(turn \d+ of 'heavy'\)"):
+        texts(ZEPHYR, heavy)
     assert texts(ZEPHYR, many)[299] == "</s>\n<|user|>\nturn 299</s>\n<|assistant|>\n"
 
 
@@ -196,6 +213,10 @@ def test_what_templates_are_written_for_is_there() -> None:
             "anew",
         ),
         ("{{ messages | length }}" + PLAIN, "anew"),
+        (
+            PLAIN + "{% for m in messages if m.role == 'assistant' %} answer {{ m.content }}{% endfor %}",
+            "repeats|leaves it out",
+        ),
         (PLAIN + "{% if add_generation_prompt %}<think>{% endif %}", "anew"),
         ("{% for m in messages if m.role == 'user' %}{{ m.content }};{% endfor %}", "leaves it out"),
         ("{% for m in messages %}{{ m.content }};{{ m.content if m.role == 'assistant' }}{% endfor %}", "repeats"),
@@ -236,7 +257,7 @@ def test_a_template_that_writes_history_anew_is_told(template: str, why: str) ->
         ("{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}", "memory"),
         ("{% for i in range(99999) %}{{ 'a' * 1000 }}{% endfor %}", "more than any prompt"),
         ("{{ 'a' * (17 * 2**20) }}", "more than any prompt"),
-        ("{{ raise_exception('x' * 10**6 ~ '\\n\\x1b[0m') }}", "refuses this conversation: x"),
+        ("{{ raise_exception('x' * 10**6 ~ '\\n\\x1b[0m') }}", "refuses what it is given: x"),
         ("x" * ((1 << 20) + 1), "longer than 1 MiB"),
     ],
     ids=range(25),

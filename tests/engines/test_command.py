@@ -386,3 +386,83 @@ def test_the_words_of_a_trial_are_the_programs_own() -> None:
     engine = engine_named("command")
     prepared = engine.prepare(request(on_device="/x", trial=["--version"]))
     assert engine.trial(prepared, str).argv == ("/x", "--version")
+
+
+# -------------------------------------------------------------------------------------- what a program left behind
+
+BEGAN = '{"t":100,"ev":"agent.engine.start","pid":7}'
+ENDED = '{"t":900,"ev":"agent.engine.end","exit":0,"signal":null}'
+LAST = '{"t":950,"ev":"agent.end"}'
+
+
+def adopted(folder: Path, agent: list[str], stdout: bytes, own: bytes = b"") -> list[dict[str, Any]]:
+    """The events of a job whose program printed `stdout` and wrote `own` into its file."""
+    (folder / "events.jsonl").write_text("".join(f"{line}\n" for line in agent))
+    (folder / "stdout.log").write_bytes(stdout)
+    (folder / "events.program.jsonl").write_bytes(own)
+    engine = engine_named("command")
+    assert engine.adopt(engine.prepare(request(on_device="/x")), folder) == {}
+    assert (folder / "stdout.log").read_bytes() == stdout
+    assert {path.name for path in folder.iterdir()} == {"events.jsonl", "stdout.log", "events.program.jsonl"}
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+
+def line(t: int, ev: str, **more: Any) -> bytes:
+    return json.dumps({"t": t, "ev": ev, **more}).encode() + b"\n"
+
+
+def test_lines_of_both_sources_stand_in_order_of_time_among_the_agents(tmp_path: Path) -> None:
+    printed = line(200, "load.begin") + b"chatter\n" + line(300, "load.end") + line(890, "done")
+    own = line(400, "infer.begin", i=0) + line(500, "infer.end", i=0)
+    events = adopted(tmp_path, [BEGAN, ENDED, LAST], printed, own)
+    assert [(event["t"], event["ev"]) for event in events] == [
+        (100, "agent.engine.start"),
+        *((200, "load.begin"), (300, "load.end"), (400, "infer.begin")),
+        (400, "mark"),
+        *((500, "infer.end"), (890, "done"), (900, "agent.engine.end"), (950, "agent.end")),
+    ]
+
+
+def test_a_program_that_marks_its_phases_gets_no_mark_of_melts(tmp_path: Path) -> None:
+    printed = line(200, "infer.begin", i=0) + line(300, "infer.end", i=0) + line(310, "mark", name="measure.begin")
+    events = adopted(tmp_path, [BEGAN, ENDED, LAST], printed + line(400, "infer.batch", i=1, ns=[0, 5, 1, 5]))
+    assert [event["t"] for event in events if event["ev"] == "mark"] == [310]
+
+
+@pytest.mark.parametrize(
+    ("agent", "why"),
+    [
+        ([BEGAN], "the agent died with it"),
+        ([BEGAN, ENDED.replace("0,", "3,"), LAST], "it ended with code 3"),
+        ([BEGAN, '{"t":800,"ev":"agent.kill","why":"wall"}', ENDED, LAST], "the agent ended it"),
+    ],
+)
+def test_no_end_is_made_up(tmp_path: Path, agent: list[str], why: str) -> None:
+    events = adopted(tmp_path, agent, line(200, "infer.begin", i=0) + b'{"t":')
+    assert not {"done", "error"} & {event["ev"] for event in events}, why
+    assert sum(event["ev"] == "infer.begin" for event in events) == 1
+
+
+def test_a_program_that_never_began_said_nothing(tmp_path: Path) -> None:
+    refused = '{"t":100,"ev":"error","kind":"start","message":"no such file"}'
+    events = adopted(tmp_path, [refused, LAST], line(50, "done") + line(120, "infer.begin", i=0))
+    assert [event["ev"] for event in events] == ["error", "agent.end"]
+
+
+def test_an_error_that_the_program_tells_is_its_end(tmp_path: Path) -> None:
+    events = adopted(tmp_path, [BEGAN, ENDED, LAST], line(200, "error", kind="model", message="of another kind"))
+    assert [event["ev"] for event in events if not event["ev"].startswith("agent.")] == ["error"]
+
+
+@pytest.mark.parametrize("t", [99, 901, -(10**18), 2**80])
+def test_a_stamp_of_another_clock_is_left_out_and_told(tmp_path: Path, t: int) -> None:
+    events = adopted(tmp_path, [BEGAN, ENDED, LAST], line(t, "load.begin") + line(200, "load.end"))
+    assert "load.begin" not in {event["ev"] for event in events}
+    (error,) = (event for event in events if event["ev"] == "error")
+    assert "CLOCK_MONOTONIC" in error["message"] or "broken" in error["message"]
+
+
+def test_a_line_beyond_all_measure_is_skipped_and_the_next_is_read(tmp_path: Path) -> None:
+    printed = b'{"t":200,"ev":"' + b"x" * (3 << 20) + b'"}\n' + line(300, "load.begin") + b"y" * (1 << 20)
+    events = adopted(tmp_path, [BEGAN, ENDED, LAST], printed)
+    assert [event["t"] for event in events if event["ev"] == "load.begin"] == [300]

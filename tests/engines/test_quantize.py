@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import resource
 import shutil
 import signal
@@ -155,6 +156,22 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
         file.seek(tensor.data_offset)
         file.write(b"\xff" * 4096)
     assert "m.gguf" in refused(source, tmp_path / "out.gguf", "q8_0")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_is_changed_in_a_file_ends_with_a_model_or_a_refusal(small: Path, tmp_path: Path, seed: int) -> None:
+    chance, source = random.Random(seed), tmp_path / "m.gguf"
+    data = bytearray(small.read_bytes())
+    for _ in range(chance.choice([1, 4, 16])):
+        data[chance.randrange(24, chance.choice([2000, len(data)]))] = chance.randrange(256)
+    source.write_bytes(data)
+    try:
+        quantize(source, tmp_path / "out.gguf", "q4_0", say=silent)
+    except UsageError as error:
+        assert str(source) in str(error)  # noqa: PT017 - either is well
+        assert only(tmp_path, "m.gguf")
+    else:
+        assert only(tmp_path, "m.gguf", "out.gguf")
 
 
 def test_a_target_that_is_there_or_cannot_be_is_refused(toy: Path, tmp_path: Path) -> None:

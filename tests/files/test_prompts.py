@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melt.errors import UsageError
-from melt.files.prompts import MOST_PROMPTS, Conversation, load_prompts, prompt_folders, read_prompts
+from melt.files.prompts import (
+    MOST_PROMPTS,
+    Conversation,
+    PromptSet,
+    load_prompts,
+    prompt_folders,
+    read_prompts,
+    write_prompts,
+)
 from melt.places import shipped
 
 SHIPPED = shipped("workloads") / "prompts"
@@ -27,7 +34,7 @@ def a_set(name: str = "mine", **changes: Any) -> dict[str, Any]:
 
 def write(path: Path, data: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
     return path
 
 
@@ -127,12 +134,17 @@ def test_what_no_text_holds_and_what_is_too_large_is_refused(tmp_path: Path) -> 
     assert "UTF-8" in refused("x.yaml", tmp_path)
 
 
-@given(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=50))
-@settings(max_examples=100, deadline=None)
+@given(
+    st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=50)
+    | st.lists(st.sampled_from("\x85\u2028\ufeff\t\r\n :#-'\"ab1e.~\x01\xa0"), min_size=1, max_size=12).map("".join)
+    | st.text("ab \n\t\"'\\", min_size=100, max_size=400)
+)
+@settings(max_examples=400, deadline=None)
 def test_every_character_goes_through(words: str) -> None:
+    mine = PromptSet(name="x", prompts=(Conversation(name="a", system=words, turns=(words, "b")),))
     with tempfile.TemporaryDirectory() as folder:
-        path = write(Path(folder) / "x.yaml", a_set(prompts=[{"name": "a", "turns": [words]}]))
-        assert read_prompts(path)[0].prompts[0].turns == (words,)
+        digest = write_prompts(mine, Path(folder) / "x.yaml")
+        assert read_prompts(Path(folder) / "x.yaml") == (mine, digest)
 
 
 def test_a_hundred_thousand_words_are_one_prompt(tmp_path: Path) -> None:
@@ -150,6 +162,7 @@ def test_what_is_shipped_says_what_it_is_and_whose_words_it_holds(path: Path) ->
     assert found.name == path.stem
     assert found.about
     assert found.source
+    assert not any(prompt.system for prompt in found.prompts), "some models' templates have no place for one"
     said = [turn for prompt in found.prompts for turn in prompt.turns]
     assert len(set(said)) == len(said)
     assert all(turn == turn.rstrip(" ") and turn.strip() for turn in said)

@@ -17,9 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melt.errors import Interrupted, MeltError, TransportError, UsageError
+from melt.files import load_workload
 from melt.makers import hub
 from melt.makers.hub_download import need_hub
 from melt.makers.hub_part import Part, alone
+from melt.run import model_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -174,6 +176,16 @@ def test_a_branch_that_moved_on_is_fetched_again_only_where_the_file_is_another(
     assert third.provenance.sha256 == sha256
     assert third.path.read_bytes() == MIDDLE[::-1]
     assert first.path.read_bytes() == MIDDLE
+
+
+def test_the_longest_reference_is_fetched_like_any_other(here: Caller) -> None:
+    words = [str(n % 10) * 60 for n in range(8)]
+    name = "/".join([*words, "f" * (hub.MAX_LENGTH - len("/".join(words)) - 1)])
+    assert len(name) == hub.MAX_LENGTH
+    here.hub.put(name, MIDDLE)
+    fetched = here.get(f"hf:{name}")
+    assert fetched.path.read_bytes() == MIDDLE
+    assert hub.provenance(fetched.path) == fetched.provenance
 
 
 def test_a_small_file_has_no_sha256_on_the_hub_and_that_is_said(here: Caller) -> None:
@@ -458,6 +470,40 @@ def test_out_names_the_file_and_the_cache_is_used_where_it_has_it(here: Caller) 
     assert not target.samefile(kept), "a person may change their file, and the cache's would change with it"
     assert "does not exist; make it first" in here.refused(UsageError, out=here.folder / "absent" / "m.gguf")
     assert "is a folder; name a file in it" in here.refused(UsageError, out=here.folder)
+
+
+def test_out_that_is_there_already_is_fetched_again_only_if_it_is_another(here: Caller) -> None:
+    here.hub.put(NAME, MIDDLE)
+    here.hub.put("org/repo/other.gguf", MIDDLE[::-1])
+    target = here.folder / "m.gguf"
+    first = here.get(out=target)
+    assert here.get(out=target) == first
+    assert len(here.hub.gets()) == 1
+    with target.open("r+b") as file:
+        file.write(b"X")
+    here.get(out=target)
+    assert target.read_bytes() == MIDDLE
+    here.get("org/repo/other.gguf", target)
+    assert target.read_bytes() == MIDDLE[::-1]
+    here.get(out=target)
+    assert target.read_bytes() == MIDDLE
+    assert len(here.hub.gets()) == 4
+
+
+def test_a_workloads_model_is_fetched_until_its_run_is_told_to_stop(here: Caller) -> None:
+    here.hub.put("org/repo/large.gguf", LARGE)
+    file = here.folder / "w.yaml"
+    file.write_text("schema: 1\nkind: workload\nname: w\nengine: llama.cpp\nmodel: {hub: org/repo/large.gguf@main}\n")
+    workload, _ = load_workload(str(file), here.folder)
+    with pytest.raises(Interrupted):
+        model_file(workload, file, here.told.append, lambda: bool(here.hub.gets()))
+    assert here.told[0].startswith("fetching hf:org/repo/large.gguf@main")
+    here.told.clear()
+    path = model_file(workload, file, here.told.append)
+    assert path is not None
+    assert path.read_bytes() == LARGE
+    sha256 = hashlib.sha256(LARGE).hexdigest()
+    assert here.told[-1] == f"hf:org/repo/large.gguf@main: commit {COMMIT}, sha256 {sha256}"
 
 
 def test_a_cache_that_cannot_be_written_is_told(here: Caller) -> None:

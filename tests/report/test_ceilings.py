@@ -133,6 +133,23 @@ def test_a_ceiling_among_the_runs_is_taken_before_a_newer_one_elsewhere(tmp_path
     assert json_of(reported(tmp_path))["cells"][0]["ceiling_runs"] == [mine.record.run_id]
 
 
+def test_of_several_ceilings_among_the_runs_the_newest_is_taken(tmp_path: Path) -> None:
+    stored(tmp_path, [roofline(best=30e9)], "20261201T000000Z", "roofline")
+    (newest,) = stored(tmp_path, [roofline(best=20e9)], "20261202T000000Z", "roofline")
+    stored(tmp_path, [*blocks(model), roofline(best=25e9)])
+    told = json_of(reported(tmp_path, of=""))
+    assert {tuple(one["ceiling_runs"] or ()) for one in told["cells"]} == {(), (newest.record.run_id,)}
+
+
+def test_a_report_of_rooflines_alone_has_a_table_and_nothing_to_excuse(tmp_path: Path) -> None:
+    stored(tmp_path, blocks(roofline))
+    runs, _ = read_runs(tmp_path)
+    report = write_report(runs, [], tmp_path / "report", "demo")
+    assert len(report.tables) == 1
+    assert report.notes == ()
+    assert json_of(report)["ceilings"] == []
+
+
 def test_roofline_runs_of_one_session_count_together(tmp_path: Path) -> None:
     runs = stored(tmp_path, [*blocks(model), *blocks(roofline)])
     report = reported(tmp_path)
