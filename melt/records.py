@@ -276,6 +276,8 @@ class RunRecord(Strict):
     synthetic_model: bool
     started_utc: str
     resolved: Mapping[str, Resolved]
+    model: Mapping[str, Any] = Field(default_factory=dict)
+    """Where the model's file is from, where that is a hub: source, commit, sha256, size_bytes."""
     fingerprint: Fingerprint
     facts: Mapping[str, Any]
     """What the device said of itself; a gap is `{"value": null, "reason": …}`."""

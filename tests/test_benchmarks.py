@@ -175,7 +175,10 @@ def test_every_promised_figure_is_there_with_its_target() -> None:
         "llm_prefill_fidelity": ("1", (0.98, 1.02)),
         "llm_observer_effect": ("1", (0.98, None)),
     }
-    assert all(name == figure.name and (figure.rounds >= 3 or name == "llm_observer_effect") for name, figure in FIGURES.items())
+    assert all(
+        name == figure.name and (figure.rounds >= 3 or name == "llm_observer_effect")
+        for name, figure in FIGURES.items()
+    )
 
 
 def test_what_a_test_would_be_skipped_for_is_why_a_figure_fails() -> None:

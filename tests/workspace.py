@@ -82,9 +82,10 @@ class Workspace:
         """`melt run` under way."""
         return self._started(self.argv(*more))
 
-    def run_on(self, *devices: str) -> Said:
+    def run_on(self, *devices: str, limit_s: float = 120) -> Said:
         """`melt run` on these devices of the lab, to its end."""
-        return ended(self._started([sys.executable, "-m", "melt", "run", "suite.yaml", *devices, "--lab", "lab.yaml"]))
+        argv = [sys.executable, "-m", "melt", "run", "suite.yaml", *devices, "--lab", "lab.yaml"]
+        return ended(self._started(argv), limit_s)
 
     def _started(self, argv: list[str]) -> subprocess.Popen[str]:
         child = subprocess.Popen(

@@ -28,6 +28,8 @@ class Measured:
     warmup: Warmup
     kept: Inferences
     window: Window | None
+    alike: bool = True
+    """Whether every inference was asked the same: else their times differ by nature, and tell no warm-up or slowing."""
 
 
 def measure(events: RunEvents, asked: Asked) -> Measured:
@@ -35,9 +37,10 @@ def measure(events: RunEvents, asked: Asked) -> Measured:
     done = events.inferences
     parts = phases(events.landmarks, done, asked)
     steady = done.within(parts.measure) if parts.measure else done.after(len(done))
-    head = warmup(steady.seconds)
+    alike = not any(e.ev == "step.begin" and e.get("turn") not in (None, 0) for e in events.landmarks)
+    head = warmup(steady.seconds) if alike else Warmup(0, capped=False, tested=False)
     kept = steady.after(head.discarded)
     repeated = repetitions(events.landmarks)
     spanned = (int(kept.begin[0]), int(kept.end.max())) if len(kept) else span(repeated) or (0, 0)
     window = spanned if spanned[0] < spanned[1] else None
-    return Measured(events.landmarks, len(done) + len(repeated), parts, head, kept, window)
+    return Measured(events.landmarks, len(done) + len(repeated), parts, head, kept, window, alike)

@@ -114,7 +114,8 @@ def judge(
     if window is not None:
         found += [*_foreign_load(landmarks, channels, window), *_gaps(channels, window)]
     if window is not None and asked.mode == "burst":
-        found += [*_throttled(channels, window), *slowed(measured.kept.seconds), *_not_steady(measured.warmup)]
+        found += [*_throttled(channels, window), *_not_steady(measured.warmup)]
+        found += slowed(measured.kept.seconds) if measured.alike else ()
     order = list(ReasonCode)
     first_of_code = {reason.code: reason for reason in reversed(found)}
     return tuple(sorted(first_of_code.values(), key=lambda reason: order.index(reason.code)))

@@ -215,7 +215,7 @@ class Worker:
             return engine.prepare(
                 Request(
                     name=cell.workload.name,
-                    model=model_file(cell.workload, cell.file, self._say),
+                    model=model_file(cell.workload, cell.file, self._say, self._cancelled.is_set),
                     machine=device.machine,
                     params={
                         key.removeprefix("params."): value.value

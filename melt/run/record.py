@@ -16,6 +16,7 @@ from melt.analysis.verdict import judge, verdict
 from melt.engines import OutputCheck
 from melt.errors import Unsupported
 from melt.job import ENGINE_SENSOR, notes, read_events, read_trace
+from melt.makers import hub
 from melt.records import Clock, Fingerprint, Harness, Reason, ReasonCode, Resolved, RunRecord, Undo
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def _record(
         synthetic_model=prepared.synthetic if prepared else False,
         started_utc=pending.started_utc,
         resolved=_resolved(cell, prepared),
+        model=_origin(prepared),
         fingerprint=_fingerprint(context, prepared, engine),
         facts={name: _fact(fact) for name, fact in device.facts.items()},
         boot_id=boot_id,
@@ -162,6 +164,13 @@ def _resolved(cell: CellRecord, prepared: Prepared | None) -> dict[str, Resolved
     used = prepared.params if prepared else {}
     defaults = {f"params.{key}": Resolved(value=value, source="engine's default") for key, value in used.items()}
     return dict(sorted({**defaults, **cell.resolved}.items()))
+
+
+def _origin(prepared: Prepared | None) -> dict[str, Any]:
+    """What a hub said of the model's file, if it is still the one that was fetched."""
+    note = hub.provenance(prepared.request.model) if prepared and prepared.request.model else None
+    same = note is not None and prepared is not None and note.sha256 == prepared.identity.get("model_sha256")
+    return note.model_dump() if note is not None and same else {}
 
 
 def _fingerprint(context: Context, prepared: Prepared | None, engine: Mapping[str, Any]) -> Fingerprint:
@@ -202,7 +211,7 @@ def _engine(events: Sequence[Event], check: OutputCheck) -> dict[str, Any]:
     if providers is not None and providers.get("nodes") is not None:
         out["provider_nodes"] = providers.get("nodes")
     else:
-        why = providers.get("unknown") if providers else "the run ended before the engine told"
+        why = providers.get("unknown") if providers else "the engine did not tell"
         out["provider_nodes"], out["provider_nodes_reason"] = None, why
     out["output"] = {
         "sha256": check.sha256,

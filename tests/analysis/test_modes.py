@@ -12,6 +12,7 @@ from raw_run import BOOT, S, event, told
 from melt.analysis.events import Asked
 from melt.analysis.generation import weights_read
 from melt.analysis.metrics import metrics
+from melt.analysis.verdict import judge
 from melt.records import Metric, gap
 
 if TYPE_CHECKING:
@@ -123,3 +124,23 @@ def test_what_decoding_reads_is_its_rate_times_what_a_token_reads() -> None:
         one = weights_read({**found, key: gap("why not")})["decode_read_bytes_per_s"]
         assert (one.value, one.reason) == (None, "why not")
     assert weights_read({}) == {}
+
+
+# --------------------------------------------------------------------------------------------- requests that differ
+
+
+@pytest.mark.parametrize(("turns", "judged"), [(1, True), (4, False)])
+def test_requests_that_are_asked_different_things_are_not_judged_by_their_times(turns: int, *, judged: bool) -> None:
+    """Each slower than the one before: the same request would have slowed and never been warm, turns may."""
+    t = BOOT + S
+    found = [event(BOOT, "load.begin"), event(t, "load.end"), event(t, "mark", name="measure.begin")]
+    for i in range(400):
+        found.append(event(t, "step.begin", i=i, turn=i % turns))
+        t += (10 + i) * MS
+        found.append(event(t, "step.end", i=i))
+    end = [event(t, "mark", name="measure.end"), event(t, "done")]
+    agent = [event(BOOT - 1, "agent.engine.start"), event(t + 1, "agent.engine.end", exit=0), event(t + 2, "agent.end")]
+    run = told([agent[0], *found, *end, *agent[1:]])
+    codes = {reason.code.value for reason in judge(run, EMPTY, {}, Asked())}
+    assert bool(codes & {"slowed", "not_steady"}) == judged
+    assert (metrics(run, EMPTY, {}, Asked())["warmup_discarded"].value == 0) != judged

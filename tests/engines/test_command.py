@@ -111,9 +111,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, StoredR
     workloads["bench-cut"]["args"] = ["-c", 2000, str(CAPTURED / "llama-bench.json")]
     workloads["absent"] = {"on_device": "/nowhere/engine"}
     for name, params in workloads.items():
-        here.write(f"{name}.yaml", {"kind": "workload", "name": name, "engine": "command", "params": params})
+        limits = {"limits": {"wall_s": 3}} if name == "hangs" else {}
+        here.write(f"{name}.yaml", {"kind": "workload", "name": name, "engine": "command", "params": params, **limits})
     protocol = {"preset": "quick", "runs": 1, "min_s": 0.2, "warmup_s": 0.0, "warmup_n": 1}
-    here.suite(workloads=list(workloads), protocol=protocol, limits={"wall_s": 4})
+    here.suite(workloads=list(workloads), protocol=protocol)
     said = here.run()
     assert "Traceback" not in said.stderr
     found = {run.record.workload: run for run in here.runs()}

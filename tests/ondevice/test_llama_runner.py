@@ -167,7 +167,7 @@ def test_a_fixed_run_tells_its_events_in_order(bench: Bench) -> None:
         "page_cache", "load.begin", "load.model", "load.end", "engine", "warmup.begin", *step, "measure.begin",
         *step, *step, "measure.end", "memory", "done",
     ]  # fmt: skip
-    assert [e["i"] for e in only(events, "step.begin")] == [0, 1, 2]
+    assert [e["i"] for e in only(events, "step.begin")] == [e["i"] for e in only(events, "step.end")] == [0, 1, 2]
     assert [e["i"] for e in only(events, "token")] == [0, 1, 2] * 3
     assert [(e["n"], e["cached"]) for e in only(events, "prefill.begin")] == [(20, 0)] * 3
     assert [(e["n"], e["stop"]) for e in only(events, "step.end")] == [(3, "length")] * 3

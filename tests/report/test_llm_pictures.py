@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_llm import ANSWER, BYTES, PROMPT, REQUESTS, WEIGHTS, bench, blocks, model, roofline, score
-from made_runs import BOARD, Made
+from made_runs import BOARD, Made, session_of, store
 from matplotlib.image import imread
 from test_pictures import WEIRD, check, report_on
 
@@ -23,11 +23,18 @@ from melt.report.select import select
 from melt.store import read_runs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
 def pngs(report: Any) -> list[str]:
     return sorted(f.stem for f in report.files if f.suffix == ".png")
+
+
+def kept(root: Path, slots: Sequence[Made]) -> None:
+    session = session_of(root, slots)
+    for at, made in enumerate(slots):
+        store(session, made, at)
 
 
 def test_a_device_with_a_ceiling_gets_a_picture_of_its_roof(tmp_path: Path) -> None:
@@ -74,7 +81,7 @@ def test_many_cells_go_on_several_pages(tmp_path: Path) -> None:
 
 
 def test_the_points_are_what_the_figures_say(tmp_path: Path) -> None:
-    report_on(tmp_path, [*blocks(model), *blocks(bench, figures=_weights()), *blocks(score), roofline()])
+    kept(tmp_path, [*blocks(model), *blocks(bench, figures=_weights()), *blocks(score), roofline()])
     selection = select(read_runs(tmp_path)[0])
     of_kinds = {cell.kind: points(cell) for cell in selection.cells}
     decode, prefill = of_kinds["generate"]
@@ -97,14 +104,14 @@ def _weights() -> dict[str, float]:
 def test_a_prompt_longer_than_a_batch_is_served_by_several_readings(
     tmp_path: Path, ubatch: int | None, batch: float
 ) -> None:
-    report_on(tmp_path, [model(settings={"params.ubatch": ubatch}), roofline()])
+    kept(tmp_path, [model(settings={"params.ubatch": ubatch}), roofline()])
     (cell, _) = select(read_runs(tmp_path)[0]).cells
     decode, prefill = points(cell)
     assert prefill.intensity / decode.intensity == pytest.approx(batch)
 
 
 def test_the_parts_of_each_measured_request_are_known(tmp_path: Path) -> None:
-    report_on(tmp_path, [model(), bench(), Made(block=1)])
+    kept(tmp_path, [model(), bench(), Made(block=1)])
     found = {one.kind: one for run in read_runs(tmp_path)[0] if (one := raw(run)) is not None}
     parts = found["generate"].stretches
     assert {name: len(windows) for name, windows in parts.items()} == {"prefill": REQUESTS, "decode": REQUESTS}
@@ -125,7 +132,7 @@ def test_prefill_is_shaded_apart_from_decode(tmp_path: Path) -> None:
 
 
 def test_a_request_that_died_in_its_prefill_is_no_part(tmp_path: Path) -> None:
-    report_on(tmp_path, [model()])
+    kept(tmp_path, [model()])
     (run,) = read_runs(tmp_path)[0]
     lines = (run.path / "events.jsonl").read_text().splitlines()
     last = max(at for at, line in enumerate(lines) if '"prefill.end"' in line)

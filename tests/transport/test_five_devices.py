@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,7 +83,6 @@ def test_one_suite_over_five_devices_gives_one_report(bench: Workspace) -> None:
 
 
 def test_language_models_run_wherever_a_link_leads(bench: Workspace) -> None:
-    devices = ("here", "board", "phone", "tablet")
     for quant in ("q4_0", "q8_0"):
         bench.write(
             f"{quant}.yaml",
@@ -97,20 +97,45 @@ def test_language_models_run_wherever_a_link_leads(bench: Workspace) -> None:
             },
         )
     protocol = {"preset": "quick", "runs": 3, "min_s": 0.3, "warmup_s": 0.0, "warmup_n": 1, "seed": 3}
-    bench.suite(workloads=["q4_0.yaml", "q8_0.yaml"], protocol=protocol)
-    said = bench.run_on(*devices)
+    bench.suite(workloads=["q4_0.yaml", "q8_0.yaml", "ceiling"], protocol=protocol)
+    said = bench.run_on(*DEVICES, limit_s=600)
     assert said.code == 0, said
     records = [run.record for run in bench.runs()]
-    assert len(records) == 2 * 3 * len(devices)
+    assert len(records) == 3 * 3 * len(DEVICES)
     assert all(record.usable for record in records)
     for record in records:
-        for name in ("decode_tok_per_s", "prefill_tok_per_s", "ttft_s", "itl_p50_s", "peak_memory_bytes", "kv_bytes"):
+        if record.workload == "ceiling":
+            assert record.metrics["read_bytes_per_s"].value, record.device
+            continue
+        for name in (
+            "decode_tok_per_s",
+            "prefill_tok_per_s",
+            "ttft_s",
+            "itl_p50_s",
+            "peak_memory_bytes",
+            "kv_bytes",
+            "load_warm_s",
+        ):
             assert record.metrics[name].value, (record.device, name, record.metrics[name])
+        assert record.metrics["inferences_per_s"].value, "a request is an inference"
+        assert record.metrics["engine_cpu_share"].value
         assert record.metrics["generated_tokens"].value % 17 == 0
         assert record.metrics["generated_tokens"].value >= 64
     # the same weights and the same prompt give the same tokens, whichever way the device was reached
-    outputs = {(record.cell, record.engine["output"]["sha256"]) for record in records}
+    models = [record for record in records if record.workload != "ceiling"]
+    outputs = {(record.cell, record.engine["output"]["sha256"]) for record in models if record.device != "pi"}
     assert len(outputs) == 2
-    markdown = next(bench.results.glob("faults/*/report/report.md")).read_text()
-    assert "decode [95 % interval], tok/s" in markdown
+    assert {record.engine["level"] for record in models if record.device == "pi"} == {"armv8-a"}
+    report = next(bench.results.glob("faults/*/report"))
+    markdown = (report / "report.md").read_text()
+    for header in ("decode [95 % interval], tok/s", "prefill, tok/s", "between tokens p95", "bandwidth share"):
+        assert header in markdown
+    told = json.loads((report / "report.json").read_text())["cells"]
+    shares = {
+        (cell["device"], cell["cell"]): cell["metrics"]["bandwidth_share"]
+        for cell in told
+        if cell["kind"] == "generate"
+    }
+    assert len(shares) == 2 * len(DEVICES)
+    assert all(share["value"] and share["low"] for share in shares.values()), shares
     assert bench.processes() == []

@@ -63,6 +63,7 @@ static int64_t bench_step(struct runner &run, tokens &prompt, tokens &singles) {
     ev_end();
   }
   ev_begin(ev_now(), "step.end");
+  ev_key_number("i", run.steps - 1);
   ev_key_number("n", n_single);
   ev_key_number("kv_ns", run.kv_ns);
   ev_end();

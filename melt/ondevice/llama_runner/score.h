@@ -112,6 +112,7 @@ static int64_t score_step(struct runner &run, const struct item &item, int64_t n
   ev_end();
   put_score(end, score);
   ev_begin(ev_now(), "step.end");
+  ev_key_number("i", run.steps - 1);
   ev_key_number("n", score.n);
   ev_key_number("kv_ns", run.kv_ns);
   ev_end();

@@ -155,6 +155,7 @@ static void generate(struct runner &run, int64_t limit, bool end_allowed) {
   const int64_t end = ev_now();
   put_stamps(run);
   ev_begin(end, "step.end");
+  ev_key_number("i", run.steps - 1);
   ev_key_number("n", static_cast<int64_t>(run.made.size()));
   ev_key_number("sample_ns", run.sample_ns);
   ev_key_number("kv_ns", run.kv_ns);
