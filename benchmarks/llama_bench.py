@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ def build_llama_bench(level: Level) -> Path:
         with appearing(target) as temporary:
             temporary.write_bytes((folder / "bin" / _TARGET).read_bytes())
             temporary.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
     return target
 
 

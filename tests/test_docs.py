@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from melt.cli.app import app, with_optional_session
-from melt.files import PRESETS, load_lab, load_profile, load_suite, load_workload
+from melt.files import PRESETS, load_lab, load_profile, load_prompts, load_suite, load_workload
 from melt.files.reader import parse_yaml
 from melt.lab import make_plan
 from melt.places import shipped
@@ -209,6 +209,8 @@ def test_every_file_that_is_shown_loads_and_its_suite_makes_a_plan(page: Path, t
         assert load_profile(path.stem, [profiles, shipped("device_profiles")]).name == path.stem
     for path in files.get("workload", []):
         assert load_workload(str(path), tmp_path)[0].name == path.stem
+    for path in files.get("prompts", []):
+        assert load_prompts(str(path), tmp_path)[0]
     labs = [load_lab(path) for path in files.get("lab", [None])]
     for path, lab in itertools.product(files.get("suite", []), labs[:1]):
         assert make_plan(*load_suite(str(path)), lab, (), {}).order

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from melt.errors import UsageError
 from melt.files import Workload, load_lab, load_profile, load_suite, load_workload, parse_assignment
+from melt.files.prompts import read_prompts
 from melt.files.reader import check_model, parse_yaml
 from melt.places import shipped
 
@@ -27,6 +28,7 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "workload": lambda path: load_workload(str(path), path.parent),
     "lab": load_lab,
     "profile": lambda path: load_profile(path.stem, [path.parent]),
+    "prompts": read_prompts,
 }
 # fmt: off
 WORDS = st.sampled_from((
