@@ -14,7 +14,7 @@ help:
 
 setup: .venv/.ready-all
 
-.venv/.ready-%: pyproject.toml requirements.lock scripts/setup.sh
+.venv/.ready-%: pyproject.toml requirements.lock scripts/setup.sh melt/native/source.py
 	@scripts/setup.sh "$(PYTHON)" "$*"
 
 demo: .venv/.ready-all

@@ -26,9 +26,9 @@ from melt.store import new_run_id
 
 _MODEL = "qwen2.5-0.5b"
 _LIMIT_S = 300
-_ROUNDS = 7
+_ROUNDS = 5
 _REPETITIONS = 3
-_TURNS = 3
+_TURNS = 2
 """Of ours and theirs in each round; the order changes from one to the next."""
 _PROMPT, _DECODED = 256, 64
 _PAIRS = 12

@@ -100,7 +100,8 @@ def test_a_runner_is_made_with_the_compilers_and_the_words_of_an_ndk(tmp_path: P
     assert (
         "compiling llama.cpp for Android, armv8.2-a+dotprod+fp16, with aarch64-linux-android26-clang++" in done.stderr
     )
-    told = set((ndk / "told").read_text().splitlines())
+    # cmake's own small tests read the file once more, without the words
+    told = {line for line in (ndk / "told").read_text().splitlines() if line.strip()}
     assert told == {"arm64-v8a android-26 c++_static OFF -march=armv8.2-a+dotprod+fp16"}
     (program,) = (tmp_path / "cache" / "melt" / "native").glob("*/llama_runner")
     assert program.read_bytes()[18:20] == b"\xb7\x00", "for aarch64"

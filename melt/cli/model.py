@@ -18,10 +18,12 @@ from melt.makers import gguf, hub
 app = typer.Typer(no_args_is_help=True, help="Make models without a download, fetch, quantise and look into them.")
 
 
-@app.command(epilog="Example: **melt model make mobilenetv3-large --out m.onnx**")
+@app.command(epilog="Example: **melt model make tinyllama-1.1b --quant q4_0**")
 def make(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join((*makers.MAKERS, *gguf.NETWORKS))}.")],
-    file: Annotated[Path, typer.Option("--out", help="The file to write.", metavar="FILE")],
+    file: Annotated[
+        Path | None, typer.Option("--out", help="The file to write; here, by the model's name, if not said.")
+    ] = None,
     quant: Annotated[
         str | None, typer.Option("--quant", help=f"Of a language model: {', '.join(gguf.QUANTS)}; q4_0 if not said.")
     ] = None,
@@ -30,13 +32,22 @@ def make(
 ) -> None:
     """Make a model with the published layer shapes and random weights; it is labelled synthetic everywhere."""
     if name in gguf.NETWORKS:
-        _print_language(gguf.make(name, file, quant=quant or "q4_0", seed=seed), as_json=as_json)
+        of = quant or "q4_0"
+        _print_language(gguf.make(name, file or _fresh(f"{name}-{of}.gguf"), quant=of, seed=seed), as_json=as_json)
         return
     if quant is not None and name in makers.MAKERS:
         raise UsageError(f"--quant is for language models, and '{name}' is none: leave it out")
     if name not in makers.MAKERS:
         raise UsageError(f"no model is called '{name}': {nearest(name, (*makers.MAKERS, *gguf.NETWORKS))}")
-    _print(makers.make(name, file, seed=seed), as_json=as_json)
+    _print(makers.make(name, file or _fresh(f"{name}.onnx"), seed=seed), as_json=as_json)
+
+
+def _fresh(name: str) -> Path:
+    """A file of this folder that nobody has named, so that it may not replace one."""
+    path = Path(name)
+    if path.exists():
+        raise UsageError(f"{path} exists already: remove it, or say another file with --out")
+    return path
 
 
 @app.command(epilog="Example: **melt model get hf:ORG/REPO/FILE.gguf@REVISION**")

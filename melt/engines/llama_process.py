@@ -102,8 +102,7 @@ def llama_process(say: Say | None) -> Iterator[LlamaProcess]:
     """
     need_package()
     folder = host_library(say)
-    with tempfile.TemporaryFile() as log, _started(folder, log) as process:
-        worker = LlamaProcess(process, log)
+    with _started(folder) as worker:
         try:
             worker.ask("ready", limit_s=_START_LIMIT_S)
         except Ended as ended:
@@ -112,19 +111,20 @@ def llama_process(say: Say | None) -> Iterator[LlamaProcess]:
 
 
 @contextlib.contextmanager
-def _started(folder: Path, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _started(folder: Path) -> Iterator[LlamaProcess]:
     # -P: a file llama_cpp.py in this folder or the person's is not the package
     argv = [sys.executable, "-P", str(_PROGRAM)]
     # without the second variable it would start a debugger, if there is one, to tell where it was when it ends badly
     env = os.environ | {PLACE_VARIABLE: str(folder), "GGML_NO_BACKTRACE": "1"}
     pipe = subprocess.PIPE
     try:
+        log = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
         # a session of its own: Ctrl-C reaches it through us
         process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=log, env=env, start_new_session=True)
     except OSError as error:
         raise UsageError(f"llama.cpp cannot be started on this computer: {error.strerror}") from None
     try:
-        yield process
+        yield LlamaProcess(process, log)
     finally:
         process.kill()
         for stream in (process.stdin, process.stdout):
@@ -132,6 +132,7 @@ def _started(folder: Path, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
                 if stream is not None:
                     stream.close()
         process.wait()
+        log.close()
 
 
 def _shown(words: str) -> str:

@@ -154,6 +154,13 @@ def test_a_model_is_made_and_looked_into(workspace: Workspace, melt: Callable[..
     made = data(melt("model", "make", "mlp", "--out", "made.onnx", "--json"))
     assert made["synthetic"] is True
     assert data(melt("model", "info", "made.onnx", "--json"))["sha256"] == made["sha256"]
+    for argv, name in ((("mlp",), "mlp.onnx"), (("llm-toy", "--quant", "q8_0"), "llm-toy-q8_0.gguf")):
+        assert data(melt("model", "make", *argv, "--json"))["path"] == name
+        before = (workspace.folder / name).stat().st_mtime_ns
+        again = melt("model", "make", *argv)
+        assert again.code == 2
+        assert f"{name} exists already" in again.sentence
+        assert (workspace.folder / name).stat().st_mtime_ns == before
     wrong = melt("model", "info", "suite.yaml")
     assert wrong.code == 2
     assert "suite.yaml" in wrong.sentence

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -299,6 +300,12 @@ def test_a_file_of_the_persons_folder_is_not_the_package(
     monkeypatch.chdir(tmp_path)
     with open_vocabulary(toy) as opened:
         assert opened.size == 4096
+
+
+def test_no_room_for_the_log_is_told(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(UsageError, match="cannot be started on this computer: No such file"), open_vocabulary(toy):
+        pass
 
 
 def test_a_package_that_does_not_work_is_told_with_how_to_install_it(
