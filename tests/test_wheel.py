@@ -66,6 +66,7 @@ def test_the_shipped_suite_and_profile_are_found_in_an_empty_folder(installed: P
         "mobilenetv3",
         "vit-tiny",
         "qwen2.5-0.5b",
+        "ceiling",
     }
 
 
