@@ -137,12 +137,17 @@ def _table(selection: Selection, of: Sequence[Cell], figures: Sequence[Figure]) 
 
 
 def verdicts(cell: Cell) -> str:
-    """`2 valid, 1 partial, 1 invalid, 1 skipped`, naming only what there is."""
+    """`2 valid, 1 partial, 1 invalid, 1 skipped`, naming only what there is.
+
+    `cut short` are those that failed and whose data is true all the same; they make no figures.
+    """
     counts: Counter[str] = Counter(run.record.verdict for run in cell.used)
-    counts["invalid"] += len(cell.invalid)
+    for run in cell.invalid:
+        counts["invalid" if run.record.verdict == "invalid" else "cut short"] += 1
     counts["skipped"] = len(cell.skipped)
     counts["never started"] = cell.never_started
-    words = [f"{counts[word]} {word}" for word in ("valid", "partial", "invalid", "skipped", "never started")]
+    order = ("valid", "partial", "cut short", "invalid", "skipped", "never started")
+    words = [f"{counts[word]} {word}" for word in order]
     return ", ".join(word for word in words if not word.startswith("0 ")) or "no run"
 
 

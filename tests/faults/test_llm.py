@@ -202,4 +202,5 @@ def test_a_model_killed_for_memory_while_it_decodes_keeps_its_tokens(lab: Worksp
     assert kept is not None
     assert kept > 200
     assert run.record.metrics["decode_tok_per_s"].value is not None
+    assert "1 cut short" in next(lab.results.glob("faults/*/report/report.md")).read_text()
     assert (run.path / "events.jsonl").read_bytes().count(b'"token"') >= kept
