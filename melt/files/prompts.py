@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from melt.errors import UsageError, nearest
-from melt.files.reader import check_model, find, parse_yaml, read_text, shorten
+from melt.files.reader import check_model, find, mapping_in, read_text, shorten
 from melt.files.settings import Name
 from melt.places import shipped, write_whole
 from melt.records import SCHEMA, Strict
@@ -75,13 +75,7 @@ def load_prompts(reference: str, beside: Path) -> tuple[tuple[Conversation, ...]
 def read_prompts(path: Path) -> tuple[PromptSet, str]:
     """The set in a file, and the SHA-256 of what was read. Raises UsageError."""
     text = read_text(path)
-    try:
-        data = parse_yaml(text)
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{path} must hold keys and values, beginning with 'schema: {SCHEMA}' and 'kind: prompts'")
-    return check_model(data, path, "prompts", PromptSet), hashlib.sha256(text.encode()).hexdigest()
+    return check_model(mapping_in(text, path), path, "prompts", PromptSet), hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_prompts(found: PromptSet, path: Path) -> str:

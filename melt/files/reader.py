@@ -107,7 +107,11 @@ def read_model(path: Path, kind: str, model: type[M]) -> M:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds. Raises UsageError."""
-    text = read_text(path)
+    return mapping_in(read_text(path), path)
+
+
+def mapping_in(text: str, path: Path) -> dict[str, Any]:
+    """The mapping that the text of the file at `path` holds. Raises UsageError."""
     try:
         data = parse_yaml(text)
     except ValueError as error:
