@@ -110,14 +110,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return mapping_in(read_text(path), path)
 
 
-def mapping_in(text: str, path: Path) -> dict[str, Any]:
+def mapping_in(text: str, path: Path, kind: str = "…") -> dict[str, Any]:
     """The mapping that the text of the file at `path` holds. Raises UsageError."""
     try:
         data = parse_yaml(text)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
     if not isinstance(data, dict):
-        raise UsageError(f"{path} must hold keys and values, beginning with 'schema: {SCHEMA}' and 'kind: …'")
+        raise UsageError(f"{path} must hold keys and values, beginning with 'schema: {SCHEMA}' and 'kind: {kind}'")
     return data
 
 
