@@ -82,14 +82,17 @@ class Ceiling:
 def ceiling(of: RunRecord, among: Iterable[RunRecord]) -> Ceiling | None:
     """The newest ceiling of the device that `of` ran on; None when none of the runs is a usable roofline of it.
 
-    The boot may be another. Runs of the newest one's session that may be pooled with it count together.
+    The boot may be another. Runs of the newest one's session that may be pooled count together; where it has several
+    such groups (a sweep of threads), it is the one that read fastest.
     """
     found = {run.run_id: run for run in among if _is_ceiling(run) and same_device(of, run)}
     if not found:
         return None
     ranked = sorted(found.values(), key=lambda run: (run.session, run.run_id), reverse=True)
     newest = ranked[0]
-    return Ceiling(tuple(run for run in ranked if _pooled(run) == _pooled(newest)))
+    session = [run for run in ranked if (run.session, run.suite.name) == (newest.session, newest.suite.name)]
+    best = max(session, key=lambda run: _value(run, READ) or 0.0)
+    return Ceiling(tuple(run for run in session if _pooled(run) == _pooled(best)))
 
 
 def share(of: RunRecord, known: Ceiling | None) -> Metric:
@@ -128,6 +131,10 @@ def _value(run: RunRecord, metric: str) -> float | None:
 
 
 def _layers_on_gpu(run: RunRecord) -> bool:
+    """Whether there were any: as the engine tells, else as it was asked."""
+    used = run.engine.get("gpu_layers")
+    if isinstance(used, int):
+        return used > 0
     asked = run.resolved.get("params.gpu_layers")
     return asked is not None and isinstance(asked.value, int) and asked.value > 0
 

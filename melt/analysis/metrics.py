@@ -44,9 +44,9 @@ def metrics(
         **bench(measured),
         **score(measured),
         **memory(measured.landmarks, channels, measured.phases),
-        "engine_cpu_share": _cpu_share(channels, measured.window),
-        **_clocks(channels, measured.window),
-        "temperature_max_c": _hottest(channels, measured.window),
+        "engine_cpu_share": _cpu_share(channels, measured.watched),
+        **_clocks(channels, measured.watched),
+        "temperature_max_c": _hottest(channels, measured.watched),
         **energy(channels, measured.window, measured.phases.idle, len(measured.kept)),
     }
 

@@ -31,7 +31,7 @@ class Scored:
 
 
 def scored(events: Sequence[Event]) -> list[Scored]:
-    """The texts scored in the measured phase, in order; one that is cut, or not finite, is left out."""
+    """The texts scored in the measured phase, in order; one that is cut is left out, and one that is not finite."""
     begin, end = mark_t(events, "measure.begin"), mark_t(events, "measure.end")
     found: list[Scored] = []
     started: Event | None = None
@@ -54,6 +54,13 @@ def _one(begin: Event, end: Event) -> Scored | None:
     return Scored(item, n, logprob, greedy, evaluated, (end.t - begin.t) * 1e-9) if end.t > begin.t else None
 
 
+def _without_a_number(events: Sequence[Event]) -> int:
+    """How many texts of the measured phase were scored and gave no finite likelihood."""
+    begin = mark_t(events, "measure.begin")
+    ends = (event for event in events if event.ev == "score.end" and begin is not None and event.t >= begin)
+    return sum(_finite(event.get("logprob")) is None for event in ends)
+
+
 def _finite(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and math.isfinite(value) else None
@@ -72,6 +79,9 @@ def score(measured: Measured) -> dict[str, Metric]:
     names = ("perplexity", "greedy_share", "score_tok_per_s")
     if not found:
         return dict.fromkeys(names, gap("no_measurement: no text of the measured phase was scored to its end"))
+    if bad := _without_a_number(measured.landmarks):
+        # without them the model would seem better than it is
+        return {**dict.fromkeys(names, gap(f"out_of_range: {bad} scorings gave no finite likelihood"))}
     once = {one.item: one for one in found}
     n = sum(one.n for one in once.values())
     seconds = sum(one.seconds for one in found)

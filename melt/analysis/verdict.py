@@ -104,7 +104,7 @@ def judge(
     """
     channels = by_channel(trace, sensors)
     measured = measure(events, asked)
-    window, landmarks = measured.window, measured.landmarks
+    window, landmarks = measured.watched, measured.landmarks
     found = [
         *endings(landmarks, measured.completed, oom_evidence),
         *_suspended(landmarks),

@@ -7,7 +7,7 @@ import hashlib
 import re
 import reprlib
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
@@ -105,7 +105,7 @@ class CommandEngine:
             model_sha256, synthetic = _about(request.model)
         identity = {
             "model_sha256": model_sha256,
-            "program": None if there is None else PurePosixPath(there).name,
+            "program": there,
             "program_sha256": _sha256(files["program"]) if "program" in files else None,
             "args": params.args,
             "env": dict(sorted(params.env.items())),
@@ -124,9 +124,9 @@ class CommandEngine:
             "events": f"{job_dir}/{_EVENTS}",
             "job": job_dir,
             "threads": str(params.threads),
-            "warmup_s": f"{stop.warmup_s:g}",
+            "warmup_s": f"{stop.warmup_s:.9g}",
             "warmup_n": str(stop.warmup_n),
-            "min_s": f"{stop.min_s:g}",
+            "min_s": f"{stop.min_s:.9g}",
             "min_n": str(stop.min_n),
         }
         if "model" in prepared.files:

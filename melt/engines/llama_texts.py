@@ -77,6 +77,11 @@ def _asked(request: Request, params: LlamaParams) -> Sequence[Conversation]:
         ]
     if params.mode == "score":
         for conversation in request.conversations:
+            if conversation.system is not None:
+                raise UsageError(
+                    f"workload '{request.name}': prompt '{conversation.name}' has a 'system', and mode score scores "
+                    "the text alone: put its words into the first turn"
+                )
             if len(conversation.turns) > 2:  # noqa: PLR2004 - a text and its continuation
                 raise UsageError(
                     f"workload '{request.name}': prompt '{conversation.name}' has {len(conversation.turns)} turns; "

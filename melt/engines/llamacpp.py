@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _LEAST_TOKENS = 64
 """A run generates so many at least, however few inferences its protocol asks for."""
 _MAX_OUTPUT_BYTES = 64 << 20
+_MOST_TURNS = 1500
+"""Of a cycle: each is a file on the device, and an argument of the runner."""
 _AS_ASKED = (
     *("prompt_tokens", "generate_tokens", "seed", "temperature", "threads", "threads_batch", "context", "batch"),
     *("ubatch", "kv_k", "kv_v", "flash_attn", "gpu_layers"),
@@ -59,6 +61,11 @@ class LlamaCpp:
         # a program of the person's own is on the device already, whatever it was compiled for
         level = None if request.library else choose_level(request.machine, request.cpu_features)
         texts = texts_of(request, params) if params.by_text else None
+        if texts and len(texts.turns) > _MOST_TURNS:
+            raise UsageError(
+                f"workload '{request.name}': {len(texts.turns)} turns are more than a run takes ({_MOST_TURNS}): name "
+                "fewer prompts"
+            )
         prompt_tokens, generate_tokens = params.tokens
         used = {
             **params.model_dump(),
@@ -70,8 +77,10 @@ class LlamaCpp:
         }
         identity = {
             "model_sha256": model.sha256,
-            "llama_cpp": VERSION,
+            # of a person's own program nothing is known but where it is, until it has run
+            "llama_cpp": VERSION if level else None,
             "level": level.name if level else "own",
+            "program": request.library,
             **{key: value for key, value in used.items() if key not in ("prompt", "load")},
             "texts_sha256": texts.sha256 if texts else None,
         }
@@ -95,15 +104,15 @@ class LlamaCpp:
         argv = [prepared.request.library or place("program"), "--model", place("model"), "--mode", params["mode"]]
         argv += ["--events", f"{job_dir}/events.jsonl", "--output", f"{job_dir}/output.bin"]
         for key in _AS_ASKED:
-            argv += [f"--{key.replace('_', '-')}", f"{params[key]}"]
+            argv += [f"--{key.replace('_', '-')}", _word(params[key])]
         argv += ["--mmap", str(int(params["mmap"])), "--mlock", str(int(params["mlock"]))]
         argv += ["--cold", str(int(params["load"] == "cold"))]
         texts: Texts | None = prepared.detail.texts
         for n, text in enumerate(texts.turns if texts else ()):
             argv += ["--fresh-text-file" if text.fresh else "--text-file", place(_role(n))]
         # a request takes seconds: one has warmed up what there is, if it took the time that is asked for
-        argv += ["--warmup-n", str(min(stop.warmup_n, 1)), "--warmup-s", str(stop.warmup_s)]
-        argv += ["--min-n", str(max(stop.min_n, _LEAST_TOKENS)), "--min-s", str(stop.min_s)]
+        argv += ["--warmup-n", str(min(stop.warmup_n, 1)), "--warmup-s", _word(stop.warmup_s)]
+        argv += ["--min-n", str(max(stop.min_n, _LEAST_TOKENS)), "--min-s", _word(stop.min_s)]
         return Command(tuple(argv))
 
     def trial(self, prepared: Prepared, place: Callable[[str], str]) -> Command:
@@ -121,9 +130,11 @@ class LlamaCpp:
                 tokens = data.read(_MAX_OUTPUT_BYTES)
         except OSError:
             return OutputCheck(None, None, None, "the run left no tokens")
-        last = b"\n".join(tokens.rstrip().split(b"\n")[-prepared.detail.turns :])
+        lines, turns = tokens.rstrip().split(b"\n"), prepared.detail.turns
+        whole = lines[: len(lines) // turns * turns]  # one that died may have left a part of a cycle
+        last = b"\n".join(whole[-turns:])
         if not last:
-            return OutputCheck(None, None, None, "the run left no tokens")
+            return OutputCheck(None, None, None, "the run left no tokens of a whole cycle")
         drawn = "the hash of the tokens generated; nothing on this computer was run beside it"
         return OutputCheck(hashlib.sha256(last).hexdigest(), None, None, drawn)
 
@@ -136,6 +147,11 @@ def _weights(model: gguf.GgufInfo) -> Mapping[str, Metric]:
         "weight_bytes_per_token": unknown if read is None else Metric(value=float(read)),
         "weight_count_per_token": unknown if count is None else Metric(value=float(count)),
     }
+
+
+def _word(value: object) -> str:
+    """A number as the runner reads it: without an exponent."""
+    return f"{value:.9f}" if isinstance(value, float) else str(value)
 
 
 def _role(turn: int) -> str:

@@ -105,8 +105,8 @@ class OnnxRuntime:
         for name, array in prepared.detail.items():
             dims = "x".join(map(str, array.shape)) or "-"
             argv += ["--input", name, array.dtype.name, dims, place(f"input.{name}")]
-        argv += ["--warmup-n", str(stop.warmup_n), "--warmup-s", str(stop.warmup_s)]
-        argv += ["--min-n", str(stop.min_n), "--min-s", str(stop.min_s)]
+        argv += ["--warmup-n", str(stop.warmup_n), "--warmup-s", f"{stop.warmup_s:.9f}"]
+        argv += ["--min-n", str(stop.min_n), "--min-s", f"{stop.min_s:.9f}"]
         return Command(tuple(argv))
 
     def trial(self, prepared: Prepared, place: Callable[[str], str]) -> Command:

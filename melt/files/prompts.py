@@ -75,7 +75,9 @@ def load_prompts(reference: str, beside: Path) -> tuple[tuple[Conversation, ...]
 def read_prompts(path: Path) -> tuple[PromptSet, str]:
     """The set in a file, and the SHA-256 of what was read. Raises UsageError."""
     text = read_text(path)
-    return check_model(mapping_in(text, path, "prompts"), path, "prompts", PromptSet), hashlib.sha256(text.encode()).hexdigest()
+    return check_model(mapping_in(text, path, "prompts"), path, "prompts", PromptSet), hashlib.sha256(
+        text.encode()
+    ).hexdigest()
 
 
 def write_prompts(found: PromptSet, path: Path) -> str:

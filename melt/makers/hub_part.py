@@ -34,6 +34,7 @@ class Part(io.FileIO):
         self._cancelled = cancelled
         self._told_s = time.monotonic()
         self._tell: Callable[[], None] = lambda: None
+        self._most_bytes: int | None = None
 
     def size_bytes(self) -> int:
         """How much has come."""
@@ -49,6 +50,7 @@ class Part(io.FileIO):
     def watched(self, name: str, size_bytes: int, say: Say) -> None:
         """From now on, tells from time to time how much of the file there is."""
         self._tell = lambda: say(f"{name}: {megabytes(self.tell())} of {megabytes(size_bytes)}")
+        self._most_bytes = size_bytes
 
     def write(self, data: ReadableBuffer, /) -> int:
         """All of `data`: an unbuffered file may take less at once, and whoever calls does not look."""
@@ -56,6 +58,8 @@ class Part(io.FileIO):
             raise Interrupted("interrupted while a model was fetched")
         rest = memoryview(data)
         length = len(rest)
+        if self._most_bytes is not None and self.tell() + length > self._most_bytes:
+            raise self.refused(f"the hub sends more than {self._most_bytes} bytes, which is not what it had said")
         while rest:
             rest = rest[super().write(rest) or 0 :]
         if time.monotonic() - self._told_s >= _TOLD_EVERY_S:

@@ -178,7 +178,8 @@ def _fingerprint(context: Context, prepared: Prepared | None, engine: Mapping[st
     hard = {
         "workload": context.cell.workload,
         "engine": context.engine.name,
-        "engine_version": engine.get("version"),
+        "engine_version": engine.get("version") or engine.get("llama_commit"),
+        "engine_compiler": engine.get("compiler"),
         "provider_nodes": engine.get("provider_nodes"),
         "synthetic_model": prepared.synthetic if prepared else None,
         "simulated": False,

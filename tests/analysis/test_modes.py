@@ -83,10 +83,17 @@ def test_perplexity_is_of_all_tokens_and_each_text_counts_once() -> None:
 
 
 @pytest.mark.parametrize("logprob", [None, "x", True, "nan"])
-def test_a_text_that_was_not_scored_is_not_counted(logprob: Any) -> None:
+def test_a_text_without_a_likelihood_makes_no_perplexity_of_the_others(logprob: Any) -> None:
     found = of(steps(scored(0, 10, -5.0), scored(1, 10, logprob)))
-    assert found["perplexity"].value == pytest.approx(math.exp(0.5))
+    assert found["perplexity"].value is found["greedy_share"].value is None
+    assert "1 scorings gave no finite likelihood" in (found["perplexity"].reason or "")
     assert of(steps(scored(0, 10, logprob)))["perplexity"].value is None
+
+
+def test_a_text_that_is_cut_is_not_counted() -> None:
+    events = steps(scored(0, 10, -5.0), scored(1, 10, -9.0))
+    cut = events[: next(i for i, e in enumerate(events) if e.ev == "score.begin" and e.get("i") == 1) + 1]
+    assert of(cut)["perplexity"].value == pytest.approx(math.exp(0.5))
 
 
 def test_what_is_all_but_impossible_is_told_and_no_infinity() -> None:

@@ -80,6 +80,16 @@ def test_a_throttled_sustained_run_has_its_curve_and_no_reason() -> None:
     assert codes(events, trace, Asked(mode="sustained")) == []
 
 
+def test_a_program_that_told_of_no_inference_is_judged_over_its_whole_life() -> None:
+    of_its_own = ("infer.", "load.", "mark", "done", "agent.engine.end")
+    told = [e for e in events_of(STEADY) if not e.ev.startswith(of_its_own)]
+    end = max(e.t for e in told)
+    silent = [*told, event(end - 3, "agent.engine.end", exit=0), event(end - 2, "done", by="exit status")]
+    trace = trace_of(events_of(STEADY), {**CHANNELS, "cooling.processor": lambda t: np.where(t > 5, 2, 1)})
+    assert codes(silent, trace) == ["throttled"]
+    assert codes(silent, trace_of(events_of(STEADY), CHANNELS)) == []
+
+
 def test_a_pause_of_more_than_five_periods_in_the_measurement_is_a_gap() -> None:
     events = events_of(STEADY)
     trace = trace_of(events, CHANNELS)

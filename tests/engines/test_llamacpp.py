@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,3 +205,44 @@ def test_a_model_that_is_none_is_told(request_: Request, tmp_path: Path) -> None
             prepare(dataclasses.replace(request_, model=tmp_path / "bad.gguf"))
     with pytest.raises(UsageError, match="say which with 'model'"):
         prepare(dataclasses.replace(request_, model=None))
+
+
+# ----------------------------------------------------------------------------------------- what is compared, and how
+
+
+def test_a_program_of_ones_own_is_told_from_another(request_: Request) -> None:
+    own = [dataclasses.replace(request_, library=f"/opt/{name}/llama_runner") for name in ("cuda", "cpu")]
+    first, second = (prepare(request).identity for request in own)
+    assert first != second
+    assert first["llama_cpp"] is None
+
+
+@pytest.mark.parametrize(("temperature", "word"), [(0, "0.000000000"), (1e-5, "0.000010000"), (0.8, "0.800000000")])
+def test_numbers_are_written_as_the_runner_reads_them(request_: Request, temperature: float, word: str) -> None:
+    small = dataclasses.replace(request_, stop=dataclasses.replace(STOP, warmup_s=1e-6))
+    given = argv(prepare(small, temperature=temperature))
+    assert given["--temperature"] == word
+    assert given["--warmup-s"] == "0.000001000"
+
+
+def test_a_system_that_nobody_would_score_is_told(request_: Request) -> None:
+    assert "put its words into the first turn" in refusal(request_, SUN, mode="score", prompt="set")
+
+
+def test_more_turns_than_a_run_takes_are_told(request_: Request) -> None:
+    many = Conversation(name="many", turns=("a",) * 1000)
+    assert len(given_texts(prepare(request_, many, mode="prompt", prompt="set", chat="plain"))) == 1000
+    assert "1500" in refusal(request_, many, many, mode="prompt", prompt="set", chat="plain")
+
+
+@pytest.mark.parametrize(
+    ("left", "whole"),
+    [("1 2\n3 4\n", "1 2\n3 4"), ("1 2\n3 4\n1 2\n", "1 2\n3 4"), ("9\n9\n1 2\n3 4\n1", "1 2\n3 4"), ("1 2\n", None)],
+)
+def test_what_is_hashed_is_the_last_whole_cycle(
+    request_: Request, tmp_path: Path, left: str, whole: str | None
+) -> None:
+    prepared = prepare(request_, RAIN, mode="conversation", prompt="set")
+    (tmp_path / "output").write_text(left)
+    found = engine_named("llama.cpp").check(prepared, tmp_path / "output").sha256
+    assert found == (None if whole is None else hashlib.sha256(whole.encode()).hexdigest())

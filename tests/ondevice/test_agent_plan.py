@@ -50,6 +50,14 @@ def test_the_plan_of_the_tests_is_understood(agent: Path) -> None:
     assert (done.returncode, done.stderr) == (1, b"lock: /dev/null/lock: Not a directory\n")
 
 
+def test_an_engine_may_have_thousands_of_words(agent: Path) -> None:
+    """A conversation has a file for each of its turns."""
+    many = WHOLE.replace("engine ", "engine " + "/bin/true " * 4000, 1)
+    assert start(agent, many.encode()).stderr == b"lock: /dev/null/lock: Not a directory\n"
+    too_many = WHOLE.replace("engine ", "engine " + "/bin/true " * 9000, 1)
+    assert b"not understood" in start(agent, too_many.encode()).stderr
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -97,7 +105,7 @@ def test_the_plan_of_the_tests_is_understood(agent: Path) -> None:
         "set /" + "p" * 5000 + " v",
         "env KEY",
         "engine",
-        "engine /bin/true " + " ".join("x" * 600),
+        "engine /bin/true " + " ".join("x" * 9000),
         "engine /bin/true %",
         "engine /bin/true %4",
         "engine /bin/true %zz",

@@ -226,6 +226,30 @@ def test_layers_on_a_gpu_have_no_share_of_the_processors_memory(tmp_path: Path) 
     assert "on a GPU" in share_of(reported(tmp_path))["reason"]
 
 
+def test_layers_that_the_engine_did_not_put_on_a_gpu_are_none_there(tmp_path: Path) -> None:
+    stored(tmp_path, [*blocks(model, settings={"params.gpu_layers": 99}), roofline()])
+    record = read_runs(tmp_path / "demo")[0][0].record
+    known = ceiling(record, [run.record for run in read_runs(tmp_path / "demo")[0]])
+    assert share(record, known).value is None
+    for layers, has in ((0, True), (22, False)):
+        told = record.model_copy(update={"engine": {**record.engine, "gpu_layers": layers}})
+        assert (share(told, known).value is not None) == has
+
+
+def test_of_a_sweep_the_fastest_is_the_ceiling_whichever_ran_last(tmp_path: Path) -> None:
+    swept = [
+        roofline(best=best, cell=f"ceiling[threads={threads}]", hard={"threads": threads})
+        for threads, best in ((1, 9e9), (4, 20e9), (2, 15e9))
+    ]
+    stored(tmp_path, [*blocks(model), *swept])
+    records = [run.record for run in read_runs(tmp_path / "demo")[0]]
+    one = next(record for record in records if record.workload != "ceiling")
+    known = ceiling(one, records)
+    assert known is not None
+    assert known.read_bytes_per_s == pytest.approx(20e9, rel=0.05)
+    assert len(known.runs) == 1
+
+
 def test_a_record_without_the_bytes_of_weights_says_so(tmp_path: Path) -> None:
     stored(tmp_path, [*blocks(model, figures={"decode_read_bytes_per_s": None}), roofline()])
     assert share_of(reported(tmp_path))["reason"] == "no_sample: made without it"

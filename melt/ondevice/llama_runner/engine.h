@@ -308,6 +308,7 @@ static void put_engine(const struct plan &plan, const struct engine &engine) {
   ev_key_string("llama_commit", ggml_commit());
   ev_key_string("llama_version", llama_version());
   ev_key_string("level", MELT_LEVEL);
+  ev_key_string("compiler", __VERSION__);
   ev_key_string("mode", plan.mode_name);
   ev_key_number("n_ctx", engine.n_context);
   ev_key_number("n_ctx_train", llama_model_n_ctx_train(engine.model));

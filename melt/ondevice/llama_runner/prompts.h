@@ -45,6 +45,9 @@ static tokens tokenized(const llama_vocab *vocab, const std::string &text, bool 
     if (n == INT32_MIN) fail("input", "the text makes more tokens than can be counted");
     found.resize(static_cast<size_t>(-n));
   }
+  /* the end that some vocabularies put after every text would end what is to go on */
+  if (first && llama_vocab_get_add_eos(vocab) && !found.empty() && found.back() == llama_vocab_eos(vocab))
+    found.pop_back();
   const llama_token bos = llama_vocab_bos(vocab);
   if (first && found.size() > 1 && bos != LLAMA_TOKEN_NULL && found[0] == bos && found[1] == bos)
     found.erase(found.begin()); /* the chat template had written one already */

@@ -19,8 +19,9 @@ struct score {
   double logprob = 0;        /* the sum over them, natural logarithms */
 };
 
-/* A text alone is scored from its first token that has one before it; of a text and its continuation, which are
- * tokenised together as they stand, the continuation is. */
+/* A text alone is scored from its first token that has one before it. A text and its continuation are tokenised
+ * together as they stand, and scored from the first token in which that differs from the text alone: where the end of
+ * the one and the beginning of the other make one token, it is scored. */
 static std::vector<item> score_items(struct runner &run) {
   std::vector<item> items;
   const std::vector<turn> &turns = run.plan.turns;
@@ -30,7 +31,8 @@ static std::vector<item> score_items(struct runner &run) {
     struct item item = {given, from};
     if (i + 1 < turns.size() && !turns[i + 1].fresh) {
       item.text = tokenized(run.engine.vocab, turns[i].text + turns[i + 1].text, true);
-      from = static_cast<int64_t>(given.size());
+      const auto differ = std::mismatch(given.begin(), given.end(), item.text.begin(), item.text.end());
+      from = differ.first - given.begin();
       i++;
     }
     if (i + 1 < turns.size() && !turns[i + 1].fresh) fail("input", "a text to score has more than one continuation");
