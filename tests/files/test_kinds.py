@@ -78,6 +78,7 @@ WHOLE: dict[str, dict[str, Any]] = {
         "periods_s": {"thermal": 0.5},
         "thermal": {"check": ["zone.*"], "ignore": ["cv*"]},
         "pin": {"governor": "performance"},
+        "cpu": "armv8-a",
         "engines": {"onnxruntime": {"library": "/usr/lib/libonnxruntime.so"}},
         **SETTINGS,
     },

@@ -221,7 +221,7 @@ def test_what_a_plan_was_made_from_decides_its_digest(three: Path) -> None:
         changed.write_text(text, encoding="utf-8")
 
 
-def test_the_shipped_demo_is_three_cells_of_three_runs() -> None:
+def test_the_shipped_demo_is_four_cells_of_three_runs() -> None:
     plan = make_plan(*load_suite("demo"), load_lab(None), (), {})
-    assert [cell.id for cell in plan.cells] == ["mobilenetv3", "vit-tiny", "qwen2.5-0.5b"]
-    assert (plan.devices, len(plan.order)) == (["local"], 9)
+    assert [cell.id for cell in plan.cells] == ["mobilenetv3", "vit-tiny", "qwen2.5-0.5b", "ceiling"]
+    assert (plan.devices, len(plan.order)) == (["local"], 12)
