@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from melt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,6 +104,11 @@ class OutputCheck:
     agrees: bool | None
     detail: str
     """What was compared and how closely, or why it was not."""
+
+
+def decimal(value: float) -> str:
+    """A number as the runners read it: never with an exponent."""
+    return str(np.format_float_positional(value, trim="0"))
 
 
 class Engine(Protocol):

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from melt.engines.base import Command, OutputCheck, Prepared, Request
+from melt.engines.base import Command, OutputCheck, Prepared, Request, decimal
 from melt.engines.llama_params import BLOCK_TOKENS, read_params
 from melt.engines.llama_texts import Texts, texts_of
 from melt.errors import UsageError
@@ -151,7 +151,7 @@ def _weights(model: gguf.GgufInfo) -> Mapping[str, Metric]:
 
 def _word(value: object) -> str:
     """A number as the runner reads it: without an exponent."""
-    return f"{value:.9f}" if isinstance(value, float) else str(value)
+    return decimal(value) if isinstance(value, float) else str(value)
 
 
 def _role(turn: int) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
 
-from melt.engines.base import Command, InputShape, OutputCheck, Prepared, Request
+from melt.engines.base import Command, InputShape, OutputCheck, Prepared, Request, decimal
 from melt.engines.stored import stored
 from melt.engines.wheels import onnxruntime_library
 from melt.errors import Unsupported, UsageError, nearest
@@ -105,8 +105,8 @@ class OnnxRuntime:
         for name, array in prepared.detail.items():
             dims = "x".join(map(str, array.shape)) or "-"
             argv += ["--input", name, array.dtype.name, dims, place(f"input.{name}")]
-        argv += ["--warmup-n", str(stop.warmup_n), "--warmup-s", f"{stop.warmup_s:.9f}"]
-        argv += ["--min-n", str(stop.min_n), "--min-s", f"{stop.min_s:.9f}"]
+        argv += ["--warmup-n", str(stop.warmup_n), "--warmup-s", decimal(stop.warmup_s)]
+        argv += ["--min-n", str(stop.min_n), "--min-s", decimal(stop.min_s)]
         return Command(tuple(argv))
 
     def trial(self, prepared: Prepared, place: Callable[[str], str]) -> Command:

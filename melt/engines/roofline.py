@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, ValidationError
 
-from melt.engines.base import Command, OutputCheck, Prepared, Request
+from melt.engines.base import Command, OutputCheck, Prepared, Request, decimal
 from melt.errors import UsageError, nearest
 from melt.native import build
 from melt.records import Strict
@@ -56,8 +56,8 @@ class Roofline:
         argv = [prepared.request.library or place("program"), "--events", f"{job_dir}/events.jsonl"]
         argv += ["--threads", str(params["threads"])] if params["threads"] else []
         argv += ["--bytes", str(params["read_bytes"])] if params["read_bytes"] else []
-        argv += ["--warmup-n", str(stop.warmup_n), "--warmup-s", f"{stop.warmup_s:.9f}"]
-        argv += ["--min-n", str(max(stop.min_n, _LEAST_REPETITIONS)), "--min-s", f"{stop.min_s:.9f}"]
+        argv += ["--warmup-n", str(stop.warmup_n), "--warmup-s", decimal(stop.warmup_s)]
+        argv += ["--min-n", str(max(stop.min_n, _LEAST_REPETITIONS)), "--min-s", decimal(stop.min_s)]
         return Command(tuple(argv))
 
     def trial(self, prepared: Prepared, place: Callable[[str], str]) -> Command:

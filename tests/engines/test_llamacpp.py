@@ -217,12 +217,12 @@ def test_a_program_of_ones_own_is_told_from_another(request_: Request) -> None:
     assert first["llama_cpp"] is None
 
 
-@pytest.mark.parametrize(("temperature", "word"), [(0, "0.000000000"), (1e-5, "0.000010000"), (0.8, "0.800000000")])
+@pytest.mark.parametrize(("temperature", "word"), [(0, "0.0"), (1e-5, "0.00001"), (0.8, "0.8")])
 def test_numbers_are_written_as_the_runner_reads_them(request_: Request, temperature: float, word: str) -> None:
     small = dataclasses.replace(request_, stop=dataclasses.replace(STOP, warmup_s=1e-6))
     given = argv(prepare(small, temperature=temperature))
     assert given["--temperature"] == word
-    assert given["--warmup-s"] == "0.000001000"
+    assert given["--warmup-s"] == "0.000001"
 
 
 def test_a_system_that_nobody_would_score_is_told(request_: Request) -> None:

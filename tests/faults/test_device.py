@@ -78,8 +78,9 @@ def test_two_hosts_on_one_device_take_turns(workspace: Workspace) -> None:
     workspace.suite(precheck={"max_wait_s": 60.0})
     first = workspace.begin("--results", "results/a")
     second = workspace.begin("--results", "results/b")
-    assert ended(first).code == 0
-    assert ended(second).code == 0
+    for child in (first, second):
+        said = ended(child)
+        assert said.code == 0, said.stderr
     windows = []
     for run in workspace.runs():
         stamps = [event.t for event in run.events().landmarks]

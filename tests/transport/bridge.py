@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 _LOOK_S = 0.05
+_PORT_LIMIT_S = 30.0
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -51,10 +52,7 @@ class Bridge:
         self._passing.set()
         if self._listener is not None:
             return
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
-        listener.listen()
+        listener = _listening(self.port)
         self.port = listener.getsockname()[1]
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
@@ -146,3 +144,21 @@ class Bridge:
                     time.sleep(self.stall_s)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+
+def _listening(port: int) -> socket.socket:
+    """Listens on that port, or on a free one for 0; a stranger's connection that has it meanwhile is waited for."""
+    give_up = time.monotonic() + _PORT_LIMIT_S
+    while True:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+            listener.listen()
+        except OSError:
+            listener.close()
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.2)
+        else:
+            return listener
