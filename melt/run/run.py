@@ -39,6 +39,8 @@ _CANNOT_START = {1, 3, NOT_EXECUTABLE, NOT_FOUND}
 """What a trial ends with when the loader has said what is missing: its own 1, the runner's 3, no loader at all."""
 _SKIPPED = {"locked": ReasonCode.LOCKED, "no_space": ReasonCode.NO_SPACE}
 """The reasons of a device's own that a run which never began carries; any other is a refusal."""
+_BEING_WRITTEN, _BEING_WRITTEN_S = "Text file busy", 10.0
+"""What a program is that another host delivers at this moment, and how long that may take."""
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _GOVERNORS = "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"
 
@@ -188,8 +190,12 @@ def _try(context: Context, trial: Command) -> None:
     """Refuses, before the start, a device that lacks what the engine needs of it. Raises DeviceError."""
     if trial.argv in context.tried:
         return
+    settled = Deadline.after(_BEING_WRITTEN_S)
     try:
         done = context.device.run(trial.argv)
+        while done.code in _CANNOT_START and _BEING_WRITTEN in done.complaint and settled.left_s:
+            time.sleep(0.2)
+            done = context.device.run(trial.argv)
     except TransportTimeout:
         return  # one that hangs is the run's to tell, with its time limit and its raw data
     if done.code in _CANNOT_START:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import platform
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from workspace import Said, Workspace, ended, may, until
+
+from melt import native
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,3 +108,16 @@ def test_a_host_that_may_not_wait_is_told_who_holds_the_device(workspace: Worksp
     (skipped,) = [r.record for r in workspace.runs() if r.record.status == "skipped"]
     assert [reason.code for reason in skipped.reasons] == ["locked"]
     assert ended(first).code == 0
+
+
+def test_a_program_that_another_host_is_writing_is_waited_for(workspace: Workspace) -> None:
+    assert workspace.run().code == 0
+    program = native.build("ort_runner", platform.machine(), here=True)
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    (blob,) = (workspace.workdir / "melt" / "blobs").glob(f"{digest}*")
+    with blob.open("r+b"):  # to the kernel it is being written, and cannot be started
+        child = workspace.begin()
+        until(lambda: len(list(workspace.results.glob("faults/*"))) > 1 or None, "the second session to begin", 30)
+        time.sleep(2)
+    said = ended(child)
+    assert said.code == 0, said.stderr
