@@ -60,6 +60,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_llama.write(folder / "alien.gguf", shape(architecture="martian"))
     tiny_llama.write(folder / "ends.gguf", shape(favours=tiny_llama.END))
     tiny_llama.write(folder / "letters.gguf", shape(letters=True))
+    tiny_llama.write(folder / "merges.gguf", shape(merges=True))
+    tiny_llama.write(folder / "closes.gguf", shape(ends=True))
     tiny_llama.write(folder / "slow.gguf", shape(layers=3, embedding=1024, feed_forward=4096, heads=8, kv_heads=8))
     for length in (0, 3, 10, 2000, 10000, len(whole) // 2, len(whole) - 1):
         (folder / f"first-{length}.gguf").write_bytes(whole[:length])

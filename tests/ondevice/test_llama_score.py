@@ -50,13 +50,31 @@ def test_a_text_is_as_likely_as_its_parts_one_after_the_other(bench: Bench) -> N
     assert whole["greedy"] == first["greedy"] + rest["greedy"]
 
 
-def test_what_may_follow_has_a_probability_of_one_in_all(bench: Bench) -> None:
-    """Every byte, and every special token by its text: together all that this vocabulary can say next."""
-    following = [bytes([byte]) for byte in range(1, 128) if bytes([byte]) not in b"\t etaoinshrdlu"]
+def test_what_may_follow_is_certain_in_all_but_for_what_no_text_makes(bench: Bench) -> None:
+    """Bytes, letters and special tokens; the bytes that are letters too are said by no text."""
+    following = [*(bytes([byte]) for byte in range(256) if byte != 9), b"<s>", b"</s>", b"<unk>"]
     told = scores(bench, *(b"x\t" + text for text in following))
     assert all(one["n"] == 1 for one in told)
-    assert sum(math.exp(one["logprob"]) for one in told) < 1
+    assert 0.5 < sum(math.exp(one["logprob"]) for one in told) < 1
     assert sum(one["greedy"] for one in told) <= 1
+
+
+def test_a_token_across_the_boundary_is_scored(bench: Bench) -> None:
+    """A space that ends a text and the t that begins what follows are one token of this vocabulary."""
+    whole, first = scores(bench, b"x to", b"x", model="merges.gguf")
+    assert whole["n"] - first["n"] == 2  # " t", "o"
+    for given, continuation, n in ((b"x ", b"to", 2), (b"x ", b"t", 1), (b"x", b" to", 2)):
+        (told,) = scores(bench, given + b"\t" + continuation, model="merges.gguf")
+        assert told["n"] == n, (given, continuation)
+    (told,) = scores(bench, b"x \tto", model="merges.gguf")
+    assert told["logprob"] == pytest.approx(whole["logprob"] - first["logprob"], rel=1e-5)
+
+
+def test_an_end_that_the_vocabulary_adds_is_neither_scored_nor_evaluated(bench: Bench) -> None:
+    (told,) = scores(bench, b"the rain", model="closes.gguf")
+    (plain,) = scores(bench, b"the rain")
+    assert told["n"] == plain["n"] == len("the rain")
+    assert told["logprob"] == pytest.approx(plain["logprob"], rel=1e-6)
 
 
 def test_what_a_model_always_says_is_certain(bench: Bench) -> None:

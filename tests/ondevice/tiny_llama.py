@@ -35,6 +35,10 @@ class Shape:
     """The token that this model always says next."""
     letters: bool = False
     """Says nothing but its letters, which make one text only."""
+    merges: bool = False
+    """Has one token more, for a space and the letter t together."""
+    ends: bool = False
+    """Its vocabulary puts an end after every text."""
 
 
 def write(path: Path, shape: Shape | None = None) -> Path:
@@ -50,8 +54,8 @@ def write(path: Path, shape: Shape | None = None) -> Path:
     writer.add_head_count_kv(shape.kv_heads)
     writer.add_rope_dimension_count(shape.embedding // shape.heads)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(N_VOCAB)
-    _add_vocabulary(writer)
+    writer.add_vocab_size(N_VOCAB + shape.merges)
+    _add_vocabulary(writer, shape)
     _add_weights(writer, shape)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -60,19 +64,21 @@ def write(path: Path, shape: Shape | None = None) -> Path:
     return path
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter) -> None:
+def _add_vocabulary(writer: gguf.GGUFWriter, shape: Shape) -> None:
     kinds = gguf.TokenType
+    letters = [*LETTERS, *(["▁t"] if shape.merges else [])]
     writer.add_tokenizer_model("llama")
     writer.add_token_list(
-        [b"<unk>", b"<s>", b"</s>", *(b"<0x%02X>" % n for n in range(256)), *map(str.encode, LETTERS)]
+        [b"<unk>", b"<s>", b"</s>", *(b"<0x%02X>" % n for n in range(256)), *map(str.encode, letters)]
     )
-    writer.add_token_scores([0.0] * FIRST_LETTER + [-float(n) for n in range(len(LETTERS))])
+    writer.add_token_scores([0.0] * FIRST_LETTER + [-float(n) for n in range(len(letters))])
     control = [kinds.UNKNOWN, kinds.CONTROL, kinds.CONTROL]
-    writer.add_token_types([*control, *[kinds.BYTE] * 256, *[kinds.NORMAL] * len(LETTERS)])
+    writer.add_token_types([*control, *[kinds.BYTE] * 256, *[kinds.NORMAL] * len(letters)])
     writer.add_unk_token_id(UNKNOWN)
     writer.add_bos_token_id(BEGIN)
     writer.add_eos_token_id(END)
     writer.add_add_bos_token(True)
+    writer.add_add_eos_token(shape.ends)
     writer.add_add_space_prefix(False)
 
 
@@ -86,8 +92,8 @@ def _add_weights(writer: gguf.GGUFWriter, shape: Shape) -> None:
         writer.add_tensor(name, weights)
 
     # larger than the layers' own words, or the model repeats one token for ever
-    embedding = rng.standard_normal((N_VOCAB, width), dtype=np.float32)
-    output = rng.standard_normal((N_VOCAB, width), dtype=np.float32)
+    embedding = rng.standard_normal((N_VOCAB + shape.merges, width), dtype=np.float32)
+    output = rng.standard_normal((N_VOCAB + shape.merges, width), dtype=np.float32)
     if shape.favours is not None:  # one coordinate outweighs all others whatever is said, and one token listens to it
         embedding[:, 0] = 1000
         output[:] = 0
