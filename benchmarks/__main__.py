@@ -12,7 +12,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from benchmarks import agent, commands, dead_peer, llm, llm_speed, ort, overhead, transfer
+from benchmarks import (
+    agent,
+    commands,
+    dead_peer,
+    energy_figures,
+    llm,
+    llm_speed,
+    ort,
+    overhead,
+    state_restored,
+    throttle_figures,
+    transfer,
+)
 from benchmarks.harness import Figure, carry_out, choose
 from melt.errors import UsageError
 
@@ -32,6 +44,9 @@ FIGURES: Mapping[str, Figure] = {
         dead_peer.DEAD_PEER,
         *llm.FIGURES,
         *llm_speed.FIGURES,
+        *energy_figures.FIGURES,
+        *throttle_figures.FIGURES,
+        state_restored.STATE_RESTORED,
     )
 }
 _TESTS = Path(__file__).parents[1] / "tests"

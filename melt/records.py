@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_valid
 SCHEMA = 1
 """The shape of run.json and session.json; a reader upgrades older ones and refuses newer ones."""
 
-METRIC_VERSION = 1
+METRIC_VERSION = 2
 """Raised whenever the same raw data would give another number; CHANGELOG says why."""
 
 NAME = r"^[a-z0-9_-][a-z0-9._-]{0,63}$"
@@ -40,6 +40,10 @@ Quantity = Literal[
     "energy",
     "current",
     "voltage",
+    "charge",
+    "level",
+    "charger",
+    "throttle",
     "count",
 ]
 Boundary = Literal["rail", "soc", "module", "board_input", "battery", "wall"]
@@ -55,9 +59,74 @@ UNITS: Mapping[Quantity, str] = {
     "energy": "j",
     "current": "a",
     "voltage": "v",
+    "charge": "coulomb",
+    "level": "1",
+    "charger": "1",
+    "throttle": "1",
     "count": "1",
 }
-"""The one unit of each quantity: a parser converts to it, nobody after it converts again."""
+"""The one unit of each quantity: a parser converts to it, nobody after it converts again.
+
+A `level` is a battery's, from 0 to 1; a `charger` is 0 where none is plugged in; a `throttle` is 0 where the device
+says that nothing slows it, and more otherwise.
+"""
+
+
+class Response(Strict):
+    """How a sensor of power follows what it measures, and how far it may be off. None is not known."""
+
+    refresh_s: float | None = Field(None, gt=0, le=3600)
+    """How often its value is made anew; reading more often gives the same one again."""
+    averages: bool | None = None
+    """Whether a value is the mean since the one before it, and no momentary one."""
+    lag_s: float = Field(0.0, ge=0, le=60)
+    """How much later than it was so a value appears, beyond the half period of one that averages."""
+    lag_error_s: float | None = Field(None, ge=0, le=60)
+    """To how much the lag is known."""
+    gain_error: float = Field(0.0, ge=0, le=1)
+    """The instrument's own: a share of the value."""
+    offset_error: float = Field(0.0, ge=0)
+    """The instrument's own, in the unit of the channel."""
+    calibrated: bool = False
+    """Whether somebody has measured this, and did not copy it from a data sheet."""
+
+
+class TotalRule(Strict):
+    """Which channels are a device's total: one that is it, or several whose sum it is."""
+
+    sum: tuple[str, ...] = Field(min_length=1)
+    boundary: Boundary
+    excludes: tuple[str, ...] = ()
+    """What the sum leaves out, in words for people."""
+
+
+class BatteryNote(Strict):
+    """What the conversions of energy to charge and to prompts a battery need."""
+
+    capacity_mah: float = Field(gt=0, le=1e6)
+    voltage_v: float = Field(gt=0, le=1000)
+    """The nominal one, at which a charge is stated."""
+
+
+class IdlePower(Strict):
+    """The power of the device in the same state without the engine, measured by the run `run_id`."""
+
+    power_w: float = Field(allow_inf_nan=False)
+    error_w: float = Field(ge=0, allow_inf_nan=False)
+    length_s: float
+    run_id: str
+    channels: tuple[str, ...]
+    """What it was measured by: another total has another idle power."""
+
+
+class EnergyBasis(Strict):
+    """What a run's energy stands on beside its trace, so that it can be computed again."""
+
+    total: TotalRule | None = None
+    no_total: str | None = None
+    """Why the profile's rule cannot be used on this unit, such as a rail that it lacks."""
+    idle: IdlePower | None = None
+    battery: BatteryNote | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +145,11 @@ class Channel:
     wraps_at: float | None = None
     raw_per_unit: float | None = None
     """How many of the raw number make one unit, where the text is one number: what a limit on the device is set in."""
+    label: str = ""
+    """What the device itself calls it, such as a rail's name; a profile finds it by that."""
+    response: Response | None = None
+    not_for_energy: str | None = None
+    """Why no energy may be published from it, such as a current whose sign and unit nobody has calibrated."""
 
     @property
     def unit(self) -> str:
@@ -84,7 +158,10 @@ class Channel:
 
 @dataclass(frozen=True)
 class Sensor:
-    """A reading taken repeatedly: a file (`path`) or a bounded command (`argv`), every `period_s`."""
+    """A reading taken repeatedly: a file (`path`) or a bounded command (`argv`), every `period_s`.
+
+    Files `also` are read at the same moment; their texts follow the first one's, a line end between each and the next.
+    """
 
     name: str
     channels: tuple[Channel, ...]
@@ -94,10 +171,16 @@ class Sensor:
     timeout_s: float = 1.0
     reopen: bool = False
     """A file that has to be opened anew for a fresh value, instead of being read again from its start."""
+    also: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every file of it, in the order of their texts."""
+        return (self.path, *self.also) if self.path is not None else ()
 
     @property
     def source(self) -> str:
-        return self.path if self.path is not None else " ".join(self.argv)
+        return " ".join(self.paths or self.argv)
 
 
 @dataclass(frozen=True)
@@ -176,6 +259,9 @@ class Metric(Strict):
     reason: str | None = None
     note: str | None = None
     """What a reader must know beside the number, such as an energy's boundary."""
+    error: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Half the width of what is stated: terms of the edges added linearly, random ones in quadrature, and the
+    instrument's own gain and offset. It is no interval of repeated runs."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -185,7 +271,7 @@ class Metric(Strict):
 
     @model_serializer
     def _without_what_is_not(self) -> dict[str, Any]:
-        rest = {"n": self.n, "reason": self.reason, "note": self.note}
+        rest = {"n": self.n, "reason": self.reason, "error": self.error, "note": self.note}
         return {"value": self.value, **{key: value for key, value in rest.items() if value is not None}}
 
 
@@ -212,6 +298,32 @@ class SensorNote(Strict):
     boundary: Boundary | None = None
     provenance: Provenance | None = None
     wraps_at: float | None = None
+    label: str = ""
+    response: Response | None = None
+    not_for_energy: str | None = None
+    clock_bound_s: float = 0.0
+    """How far its stamps may be off the device's clock: more than nothing where another clock gave them."""
+
+
+class MeterNote(Strict):
+    """The power meter on the host that measured a run: which, and how well its clock is known."""
+
+    name: str
+    type: str
+    serial: str | None
+    boundary: Boundary
+    rate_hz: float
+    """What it gave in a second."""
+    kept_hz: float
+    """How many means of that are in the trace."""
+    clock_bound_s: float | None
+    """How far its stamps may be off the device's clock; null where they could not be mapped."""
+    lost: int | None = None
+    """Samples that it took and that never arrived; null where nobody lived to count them."""
+    pulse_lag_s: float | None = None
+    """By how much its power lay behind pulses that the device drew before the run, where that was asked for."""
+    about: Mapping[str, str] = Field(default_factory=dict)
+    """What else it said of itself: its model, its firmware, how it is set."""
 
 
 class SuiteRef(Strict):
@@ -293,6 +405,8 @@ class RunRecord(Strict):
     sensors: Mapping[str, SensorNote]
     absent_sensors: Mapping[str, str] = Field(default_factory=dict)
     """Kinds of sensor that this device lacks, and why."""
+    energy: EnergyBasis = EnergyBasis()
+    meter: MeterNote | None = None
     harness: Harness
     host: Mapping[str, Any] = Field(default_factory=dict)
     """Wall time of each step on the host: precheck, deliver, start, watch, collect."""

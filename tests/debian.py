@@ -1,79 +1,31 @@
-"""Packages of Debian 13 beside this system: fetched and unpacked into melt's cache, the system's own left alone.
+"""Packages of Debian 13 beside this system, as the virtual phone gets its own (melt/virtual/debian.py).
 
-apt gets a configuration of its own, made from this machine's source list with the suite's name replaced. What cannot be
-had skips the test, saying loudly what that leaves untested.
+What cannot be had skips the test, saying loudly what that leaves untested.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
-import re
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import pytest
 
-from melt.places import cache_dir
+from melt.errors import DeviceError
+from melt.virtual import debian
+from melt.virtual.debian import SUITE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-SUITE = "trixie"
-_LIMIT_S = 180
+__all__ = ["SUITE", "fetch", "unpacked"]
 
 
 def unpacked(package: str, what: str, *, with_all_it_needs: bool = False) -> Path:
     """The folder that a package is unpacked in; `what` is not tested when it cannot be had."""
-    for program in ("apt-get", "dpkg"):
-        if shutil.which(program) is None:
-            _without(what, f"this machine has no {program}")
-    peers = cache_dir() / "peers"
-    kept = peers / f"{package}-{SUITE}"
-    if not kept.is_dir():
-        peers.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=peers, ignore_cleanup_errors=True) as made:
-            part = Path(made) / "part"
-            part.mkdir()
-            try:
-                fetch((package,), part, what, with_all_they_need=with_all_it_needs)
-            except subprocess.TimeoutExpired as error:
-                _without(what, str(error))
-            with contextlib.suppress(OSError):  # someone else was faster
-                part.rename(kept)
-    return kept
-
-
-def _without(what: str, reason: str) -> NoReturn:
-    pytest.skip(f"{what} NOT tested: {reason}")
-
-
-def _sources(what: str) -> str:
-    """This machine's own Debian sources with the suite replaced."""
-    release = platform.freedesktop_os_release()
-    codename = release.get("VERSION_CODENAME", "")
-    if release.get("ID") != "debian" or not codename:
-        _without(what, f"it comes from Debian's archive, and this is {release.get('ID')}")
-    stanzas: list[str] = []
-    for file in sorted(Path("/etc/apt/sources.list.d").glob("*.sources")):
-        for stanza in re.split(r"\n\s*\n", file.read_text()):
-            suites = re.search(r"(?m)^Suites:(.*)$", stanza)
-            if suites and codename in suites[1].split() and re.search(r"(?m)^Types:.*\bdeb\b", stanza):
-                stanzas.append(re.sub(r"(?m)^Suites:.*$", f"Suites: {SUITE}", stanza))
-    one_line = re.compile(rf"^deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+{re.escape(codename)}\s+main\b")
-    for file in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*.list"))]:
-        for line in file.read_text().splitlines() if file.is_file() else ():
-            if found := one_line.match(line):
-                signed = re.search(r"signed-by=(\S+)", found[1] or "")
-                key = f"Signed-By: {signed[1]}\n" if signed else ""
-                stanzas.append(f"Types: deb\nURIs: {found[2]}\nSuites: {SUITE}\nComponents: main\n{key}")
-    if not stanzas:
-        _without(what, f"the source list names no {codename} main to take the archive from")
-    return "\n\n".join(stanzas)
+    try:
+        return debian.unpacked(package, with_all_it_needs=with_all_it_needs)
+    except DeviceError as error:
+        pytest.skip(f"{what} NOT tested: {error}")
 
 
 def fetch(
@@ -85,45 +37,10 @@ def fetch(
     architecture: str = "",
     left_out: Sequence[str] = (),
 ) -> None:
-    """Unpacks the packages below `into`, with apt's whole state in a folder of this function's own.
-
-    For this machine's `architecture` unless another is named; `left_out` are needed ones to do without.
-    """
-    work = into / "apt"
-    for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
-        (work / folder).mkdir(parents=True)
-    (work / "status").touch()
-    (work / "own.sources").write_text(_sources(what))
-    settings: dict[str, object] = {
-        "Dir::Etc::sourcelist": work / "own.sources",
-        "Dir::Etc::sourceparts": "-",
-        "Dir::State": work / "state",
-        "Dir::State::lists": work / "state/lists",
-        "Dir::State::status": work / "status",
-        "Dir::Cache": work / "cache",
-        "APT::Sandbox::User": "",
-        "Acquire::Languages": "none",
-    }
-    if architecture:
-        settings |= {"APT::Architecture": architecture, "APT::Architectures": architecture}
-    (work / "apt.conf").write_text("".join(f'{key} "{value}";\n' for key, value in settings.items()))
-    environment = {**os.environ, "APT_CONFIG": str(work / "apt.conf"), "LC_ALL": "C"}
-
-    def apt(*words: str) -> str:
-        argv = ["apt-get", *words]
-        done = subprocess.run(
-            argv, cwd=work / "packages", env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+    """Unpacks the packages below `into`; `what` is not tested when they cannot be had."""
+    try:
+        debian.fetch(
+            packages, into, with_all_they_need=with_all_they_need, architecture=architecture, left_out=left_out
         )
-        if done.returncode:
-            _without(what, f"{' '.join(argv)} said {' '.join(done.stderr.split())[-300:]}")
-        return done.stdout
-
-    apt("update")
-    names = list(packages)
-    if with_all_they_need:
-        names = re.findall(r"(?m)^Inst (\S+)", apt("-s", "install", "--no-install-recommends", *packages))
-    apt("download", *(name for name in names if name not in left_out))
-    archives = sorted((work / "packages").glob("*.deb"), key=lambda path: (path.name[:10] != "base-files", path.name))
-    for archive in archives:  # base-files brings the links /bin, /lib and /sbin that others unpack through
-        subprocess.run(["dpkg", "-x", archive, into], check=True, timeout=60)
-    shutil.rmtree(work)
+    except DeviceError as error:
+        pytest.skip(f"{what} NOT tested: {error}")

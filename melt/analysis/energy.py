@@ -1,12 +1,8 @@
-"""Energy of the measured window: one total at one boundary, gross and net of idle.
+"""Energy of a run: one total at one boundary, over the measured window and over its phases, gross and net of idle.
 
-A counter is differenced (wraps lifted), a power channel integrated by trapezoids; both become a cumulative series
-that is interpolated at the window's edges. Figures of different boundaries are never added. The total is the
-outermost boundary that has a channel; only `soc` channels are summed, since packages lie side by side, while rails
-may lie inside each other.
-
-A figure is given where the window is at least 60 s and 20 periods long. The uncertainty in the note is that of the two
-edges, half a period × the step in power each, added linearly; it knows neither the instrument's gain nor its lag.
+A figure is given where the measured window is at least 60 s long (120 s of a battery's own gauge) and the phase spans
+20 refresh periods of the sensor, its repeats in the run taken together. Each names its boundary, its provenance and
+the sensor's refresh, and carries its uncertainty. What is not known is a gap with its reason, never 0.
 """
 
 from __future__ import annotations
@@ -16,153 +12,203 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from melt.analysis.trace import GAP_PERIODS, Series
+from melt.analysis.energy_phases import Phase, Spent, idle_of, own_idle, phases_of, spent
+from melt.analysis.measured import measure
+from melt.analysis.power_series import curve
+from melt.analysis.total import Total, total
+from melt.analysis.trace import by_channel
 from melt.records import Metric, gap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from melt.analysis.events import Float64s, Int64s, Window
-    from melt.analysis.trace import Trace
-    from melt.records import Boundary, Provenance, Quantity
+    import pandas as pd
 
-MIN_WINDOW_S = 60.0
-MIN_PERIODS = 20
+    from melt.analysis.events import Asked, RunEvents, Window
+    from melt.analysis.measured import Measured
+    from melt.analysis.trace import Trace
+    from melt.records import BatteryNote, IdlePower, SensorNote
+
 PEAK_OVER_S = 1.0
-OUTERMOST: tuple[Boundary, ...] = ("wall", "board_input", "module", "battery", "soc")
-NAMES = ("energy_j", "energy_net_j", "power_mean_w", "power_peak_w", "j_per_inference", "j_per_inference_net")
+WHOLE = ("energy_j", "power_mean_w", "power_peak_w", "energy_mwh", "j_per_inference", "edp_js")
+WHOLE_NET = ("energy_net_j", "j_per_inference_net")
+OF_BATTERY = ("charge_mah", "prompts_per_battery")
+PER_UNIT = {"prefill": "j_per_prompt_token", "decode": "j_per_token"}
+_J_PER_MWH = 3.6
+_COULOMB_PER_MAH = 3.6
+
+
+def energy(trace: Trace, measured: Measured, asked: Asked) -> dict[str, Metric]:
+    """Every metric of energy and power of a run by name; each a value or a gap with its reason."""
+    phases = phases_of(measured)
+    chosen = total(trace, asked.energy)
+    if isinstance(chosen, str):
+        return {**dict.fromkeys(_names(phases, asked.energy.battery), gap(chosen)), **_rails(trace, measured, ())}
+    idle = idle_of(chosen, trace, measured.phases.idle, asked.energy)
+    run = _Run(chosen, trace, measured, idle, phases["whole"].length_s)
+    found = run.whole(phases["whole"], asked.energy.battery)
+    for name, phase in phases.items():
+        if name != "whole":
+            found |= run.phase(name, phase)
+    found["edp_js"] = _delay_product(found, phases, len(measured.kept))
+    return {**found, **_rails(trace, measured, chosen.channels)}
+
+
+def idle_power(
+    events: RunEvents, trace: pd.DataFrame, sensors: Mapping[str, SensorNote], asked: Asked, run_id: str
+) -> IdlePower | str:
+    """The idle power of a run that had an idle window, for the others of its block; or why it is not known."""
+    channels = by_channel(trace, sensors)
+    chosen = total(channels, asked.energy)
+    if isinstance(chosen, str):
+        return chosen
+    return own_idle(chosen, channels, measure(events, asked).phases.idle, run_id)
+
+
+def _names(phases: Mapping[str, Phase], battery: BatteryNote | None) -> list[str]:
+    names = [*WHOLE, *WHOLE_NET, *(OF_BATTERY if battery else ())]
+    for phase in phases:
+        if phase != "whole":
+            names += [f"energy_{phase}_j", f"energy_{phase}_net_j"]
+        if phase in PER_UNIT:
+            names += [PER_UNIT[phase], f"{PER_UNIT[phase]}_net"]
+    return names
 
 
 @dataclass(frozen=True)
-class Total:
-    """The channels whose sum is the total at `boundary`, as cumulative energy (J), by name."""
+class _Run:
+    """A run with a total: what its metrics stand on."""
 
-    boundary: Boundary
-    provenance: Provenance
-    quantity: Quantity
-    period_s: float
-    channels: Mapping[str, Series]
+    chosen: Total
+    trace: Trace
+    measured: Measured
+    idle: IdlePower | str
+    measured_s: float
 
-    @property
-    def about(self) -> str:
-        how = (
-            "counter differenced" if self.quantity == "energy" else "polled power, refresh and averaging not calibrated"
-        )
-        return f"boundary {self.boundary}, provenance {self.provenance}, {how}: {' + '.join(self.channels)}"
+    def whole(self, phase: Phase, battery: BatteryNote | None) -> dict[str, Metric]:
+        used = spent(self.chosen, phase, self.trace, measured_s=self.measured_s)
+        if isinstance(used, str):
+            return dict.fromkeys(_names({}, battery), gap(used))
+        n, about = len(self.measured.kept), self._about(used)
+        joules = Metric(value=used.energy_j, n=n, note=about, error=used.error_j)
+        each = _shared(joules, n)
+        found = {
+            "energy_j": joules,
+            "power_mean_w": _times(joules, 1 / used.length_s, about),
+            "power_peak_w": self._peak(phase.windows[0]),
+            "energy_mwh": _times(joules, 1 / _J_PER_MWH, f"energy_j in other units: {about}"),
+            "j_per_inference": each,
+        }
+        if battery is not None:
+            found |= _of_battery(joules, each, battery, about)
+        net = self._net(used, n)
+        return {**found, "energy_net_j": net, "j_per_inference_net": _shared(net, n)}
 
-    def along(self, times: Int64s) -> Float64s:
-        """Cumulative energy (J) at each of `times` (ns)."""
-        return np.asarray(
-            np.sum([channel.along(times) for channel in self.channels.values()], axis=0), dtype=np.float64
-        )
+    def phase(self, name: str, phase: Phase) -> dict[str, Metric]:
+        gross_name, net_name = f"energy_{name}_j", f"energy_{name}_net_j"
+        used = spent(self.chosen, phase, self.trace, measured_s=self.measured_s)
+        n = len(phase.windows)
+        if isinstance(used, str):
+            gross = net = gap(used)
+        else:
+            gross = Metric(value=used.energy_j, n=n, note=self._about(used), error=used.error_j)
+            net = self._net(used, n)
+        found = {gross_name: gross, net_name: net}
+        if name in PER_UNIT:
+            unit = PER_UNIT[name]
+            found |= {unit: _shared(gross, phase.units), f"{unit}_net": _shared(net, phase.units)}
+        return found
 
-    def spent(self, window: Window) -> float | None:
-        """Energy (J) over `window`; None where a channel does not cover it."""
-        if not all(channel.covers(window) for channel in self.channels.values()):
-            return None
-        return float(np.diff(self.along(np.array(window)))[0])
+    def _about(self, used: Spent) -> str:
+        return "; ".join([self.chosen.about, *used.notes])
+
+    def _net(self, used: Spent, n: int) -> Metric:
+        """Less the idle power × the time; what idle power may be off by is added linearly."""
+        if isinstance(self.idle, str):
+            return gap(self.idle)
+        net_j = used.energy_j - self.idle.power_w * used.length_s
+        error_j = used.error_j + self.idle.error_w * used.length_s
+        taken = f"idle power {self.idle.power_w:.4g} W taken off"
+        return Metric(value=net_j, n=n, note=f"{self._about(used)}; {taken}", error=error_j)
+
+    def _peak(self, window: Window) -> Metric:
+        """The highest mean power (W) over whole steps of a second (of an update, where that is longer)."""
+        step_ns = int(max(PEAK_OVER_S, self.chosen.refresh_s) * 1e9)
+        edges = np.arange(window[0], window[1], step_ns)
+        used_j = np.sum([np.diff(one.energy.along(edges)) for one in self.chosen.curves], axis=0)
+        peak_w = float(used_j.max()) / (step_ns * 1e-9)
+        return Metric(value=peak_w, note=f"{self.chosen.about}; the highest mean over {step_ns * 1e-9:.3g} s")
 
 
-def total(trace: Trace) -> Total | str:
-    """The total of a trace, or the reason why there is none."""
-    channels = {**trace.of("energy"), **trace.of("power")}
-    for boundary in OUTERMOST:
-        here = [name for name in channels if trace.notes[name].boundary == boundary]
-        counters = [name for name in here if trace.notes[name].quantity == "energy"]
-        used = counters or here
-        if not used:
+def _times(metric: Metric, factor: float, note: str | None) -> Metric:
+    if metric.value is None or metric.error is None:
+        return metric
+    return Metric(value=metric.value * factor, n=metric.n, note=note, error=metric.error * abs(factor))
+
+
+def _shared(metric: Metric, by: int) -> Metric:
+    """The metric by the number of what it was spent on."""
+    if metric.value is None:
+        return metric
+    if by <= 0:
+        return gap("no_measurement: no inference ended")
+    return _times(metric, 1 / by, metric.note).model_copy(update={"n": by})
+
+
+def _of_battery(joules: Metric, each: Metric, battery: BatteryNote, about: str) -> dict[str, Metric]:
+    """Conversions: the charge at the battery's nominal voltage, and how often its whole charge would do."""
+    charge = _times(joules, 1 / (battery.voltage_v * _COULOMB_PER_MAH), f"energy_j at {battery.voltage_v:g} V: {about}")
+    if each.value is None or each.error is None:
+        return {"charge_mah": charge, "prompts_per_battery": each}
+    if each.value <= 0:
+        return {"charge_mah": charge, "prompts_per_battery": gap("no_measurement: no energy was spent")}
+    full_j = battery.capacity_mah * _COULOMB_PER_MAH * battery.voltage_v
+    full = f"{battery.capacity_mah:g} mAh at {battery.voltage_v:g} V, nominal, from full to empty ÷ j_per_inference"
+    note = f"{full}: {about}"
+    times = Metric(value=full_j / each.value, n=each.n, note=note, error=full_j * each.error / each.value**2)
+    return {"charge_mah": charge, "prompts_per_battery": times}
+
+
+def _delay_product(found: Mapping[str, Metric], phases: Mapping[str, Phase], n: int) -> Metric:
+    """Energy × delay (J·s) of one token where tokens are decoded, else of one inference."""
+    name, phase, by = (
+        ("j_per_token", phases["decode"], phases["decode"].units)
+        if "decode" in phases
+        else ("j_per_inference", phases["whole"], n)
+    )
+    each = found[name]
+    if each.value is None or by <= 0:
+        return each
+    delay_s = phase.length_s / by
+    return _times(each, delay_s, f"{name} × the {delay_s:.4g} s that each takes: {each.note}")
+
+
+def _rails(trace: Trace, measured: Measured, used: tuple[str, ...]) -> dict[str, Metric]:
+    """The mean power over the measured window of each channel that is not of the total."""
+    if measured.window is None:
+        return {}
+    whole = Phase("measured window", (measured.window,), whole=True)
+    found = {}
+    for name in trace.of("energy", "power"):
+        if name in used:
             continue
-        if len(used) > 1 and boundary != "soc":
-            return f"no_total: {', '.join(used)} each claim to be the {boundary}; name one of them in the profile"
-        note = trace.notes[used[0]]
-        return Total(
-            boundary=boundary,
-            # the weakest of the summands is what the sum is
-            provenance=max((trace.notes[n].provenance or "estimated" for n in used), key=_WEAKEST.index),
-            quantity=note.quantity,
-            period_s=max(trace.notes[n].period_s for n in used),
-            channels={n: _cumulative(channels[n], trace.notes[n].quantity, trace.notes[n].wraps_at) for n in used},
-        )
-    if channels:
-        return f"no_total: {', '.join(channels)} are parts of the device, and a sum of parts is not its total"
-    declared = sorted(name for name, note in trace.notes.items() if note.quantity in ("energy", "power"))
-    if declared:
-        return f"no_sensor: {', '.join(declared)} gave no value in this run"
-    return "no_sensor: this device has no sensor of energy or power that melt can read; an external meter is the way"
-
-
-def energy(trace: Trace, window: Window | None, idle: Window | None, n: int) -> dict[str, Metric]:
-    """The metrics of `NAMES` over `window`, in which `n` inferences ended; each a value or a gap with its reason."""
-    chosen = total(trace)
-    if isinstance(chosen, str):
-        return dict.fromkeys(NAMES, gap(chosen))
-    if window is None:
-        return dict.fromkeys(NAMES, gap("no_measurement: the run has no measured window"))
-    length_s = (window[1] - window[0]) * 1e-9
-    if short := _too_short("measured window", length_s, chosen.period_s):
-        return dict.fromkeys(NAMES, gap(short))
-    spent = chosen.spent(window)
-    if spent is None:
-        return dict.fromkeys(NAMES, gap("sensor_gap: the energy sensor does not cover the whole measured window"))
-    idle_w = _idle_power(chosen, idle)
-    power_w = spent / length_s
-    step_w = power_w if isinstance(idle_w, str) else abs(power_w - idle_w)
-    edges_j = 2 * (chosen.period_s / 2) * step_w
-    pause_s = max(channel.longest_pause_s(window) for channel in chosen.channels.values())
-    paused = f"; a pause of {pause_s:.3g} s between values" if pause_s > GAP_PERIODS * chosen.period_s else ""
-    about = f"{chosen.about}; the edges leave ±{edges_j:.2g} J{paused}"
-    peak_about = f"{chosen.about}; the highest mean over {PEAK_OVER_S:g} s"
-    found = {
-        "energy_j": Metric(value=spent, n=n, note=about),
-        "power_mean_w": Metric(value=power_w, note=about),
-        "power_peak_w": Metric(value=_peak(chosen, window), note=peak_about),
-        "j_per_inference": Metric(value=spent / n, n=n, note=about) if n else gap("no_measurement: no inference ended"),
-    }
-    if isinstance(idle_w, str):
-        return {**found, **dict.fromkeys(("energy_net_j", "j_per_inference_net"), gap(idle_w))}
-    net = spent - idle_w * length_s
-    net_about = f"{about}; idle power {idle_w:.4g} W taken off"
-    return {
-        **found,
-        "energy_net_j": Metric(value=net, n=n, note=net_about),
-        "j_per_inference_net": Metric(value=net / n, n=n, note=net_about) if n else found["j_per_inference"],
-    }
-
-
-_WEAKEST: tuple[Provenance, ...] = ("measured", "counter", "modelled", "estimated")
-
-
-def _cumulative(series: Series, quantity: Quantity, wraps_at: float | None) -> Series:
-    if quantity == "energy":
-        return series.unwrapped(wraps_at)
-    step_j = np.diff(series.t) * 1e-9 * (series.v[1:] + series.v[:-1]) / 2
-    return Series(series.t, np.concatenate(([0.0], np.cumsum(step_j))))
-
-
-def _too_short(what: str, length_s: float, period_s: float) -> str:
-    if length_s < MIN_WINDOW_S:
-        return f"window_too_short: the {what} is {length_s:.3g} s long, energy needs {MIN_WINDOW_S:g} s"
-    if length_s < MIN_PERIODS * period_s:
-        return (
-            f"window_too_short: the {what} of {length_s:.3g} s spans {length_s / period_s:.3g} periods "
-            f"of the sensor ({period_s:g} s), energy needs {MIN_PERIODS}"
-        )
-    return ""
-
-
-def _idle_power(chosen: Total, idle: Window | None) -> float | str:
-    """The mean power (W) of the idle window, or the reason why net energy is not known."""
-    if idle is None:
-        return "no_idle_window: idle power was not measured, so there is no net energy"
-    length_s = (idle[1] - idle[0]) * 1e-9
-    if short := _too_short("idle window", length_s, chosen.period_s):
-        return short
-    spent = chosen.spent(idle)
-    return "sensor_gap: the energy sensor does not cover the whole idle window" if spent is None else spent / length_s
-
-
-def _peak(chosen: Total, window: Window) -> float:
-    """The highest mean power (W) over whole steps of a second (of a period, where that is longer)."""
-    step_ns = int(max(PEAK_OVER_S, chosen.period_s) * 1e9)
-    spent = np.diff(chosen.along(np.arange(window[0], window[1], step_ns)))
-    return float(spent.max()) / (step_ns * 1e-9)
+        note = trace.notes[name]
+        one = curve(trace, name)
+        key = f"power_mean_w.{name}"
+        if note.not_for_energy:
+            found[key] = gap(f"not_for_energy: {note.not_for_energy}")
+        elif one is None:
+            found[key] = gap(f"sensor_gap: {name} gave one value alone")
+        else:
+            alone = Total(note.boundary or "rail", (one,))
+            mean = spent(alone, whole, trace, measured_s=whole.length_s)
+            found[key] = (
+                gap(mean)
+                if isinstance(mean, str)
+                else Metric(
+                    value=mean.energy_j / mean.length_s,
+                    note="; ".join([alone.about, *mean.notes]),
+                    error=mean.error_j / mean.length_s,
+                )
+            )
+    return found

@@ -6,14 +6,16 @@ here raises on a missing, doubled or odd event: it is left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from melt.records import EnergyBasis
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from melt.records import Event
 
@@ -34,6 +36,9 @@ class Asked:
 
     mode: Literal["burst", "sustained"] = "burst"
     idle: Window | None = None
+    energy: EnergyBasis = field(default_factory=EnergyBasis)
+    pins: Mapping[str, float] = field(default_factory=dict)
+    """Clock channels that were held at a value (Hz) through the run."""
 
 
 @dataclass(frozen=True)

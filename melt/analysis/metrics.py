@@ -17,6 +17,7 @@ from melt.analysis.memory import memory
 from melt.analysis.percentiles import outliers, percentiles
 from melt.analysis.roofline import roofline
 from melt.analysis.score import score
+from melt.analysis.sustained import sustained
 from melt.analysis.trace import ENGINE_CPU, Trace, by_channel, is_cap
 from melt.records import Metric, gap
 
@@ -47,7 +48,8 @@ def metrics(
         "engine_cpu_share": _cpu_share(channels, measured.watched),
         **_clocks(channels, measured.watched),
         "temperature_max_c": _hottest(channels, measured.watched),
-        **energy(channels, measured.window, measured.phases.idle, len(measured.kept)),
+        **energy(channels, measured, asked),
+        **sustained(events, measured, asked),
     }
 
 

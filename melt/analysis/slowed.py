@@ -8,6 +8,8 @@ at least 3 % and p < .003.
 Chosen by simulation of AR(1) noise, correlation up to .8: at the worst (300 samples, noise of 10 %) 0.8 % of steady
 series are called slowed, at noise of 2 % none, where 98 % of slow-downs by 5 % are found, as a step or as a ramp. At
 noise of 3 % and correlation .8 finding 95 % takes 600 samples: of 300 the thirds themselves wander by more than 1 %.
+The hardest slow-down by 5 % is a ramp that ends at two thirds, for the first third is in it: of those 89 % are found at
+300 samples, noise of 2 % and correlation .8, and 99 % at noise of 1 %.
 """
 
 from __future__ import annotations

@@ -5,12 +5,11 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from melt.analysis import events as ev
 from melt.analysis.endings import endings
 from melt.analysis.measured import measure
 from melt.analysis.slowed import slowed
+from melt.analysis.throttling import charger, throttled, under_voltage
 from melt.analysis.trace import (
     BUSY_CPU,
     ENGINE_CPU,
@@ -20,7 +19,6 @@ from melt.analysis.trace import (
     STOLEN_CPU,
     Trace,
     by_channel,
-    is_cap,
 )
 from melt.records import Reason, ReasonCode, Verdict
 
@@ -39,12 +37,15 @@ FOREIGN_LOAD = 0.10
 some per cent of its speed, the size of what melt wants to tell apart; below it lie the kernel's own threads,
 interrupts on behalf of the engine, a quiet desktop, and the 10 ms ticks in which the kernel counts."""
 
+_SHOWN_GONE = 3
+
 MAKES: Mapping[ReasonCode, Literal["invalid", "partial"]] = MappingProxyType(
     {
         # not what was asked, or on a device in another state: the figures are not this cell's
         ReasonCode.THROTTLED: "invalid",
         ReasonCode.UNDER_VOLTAGE: "invalid",
         ReasonCode.AFFINITY: "invalid",
+        ReasonCode.PIN: "invalid",
         ReasonCode.SUSPENDED: "invalid",
         ReasonCode.REBOOTED: "invalid",
         ReasonCode.OUTPUT_MISMATCH: "invalid",
@@ -68,7 +69,6 @@ MAKES: Mapping[ReasonCode, Literal["invalid", "partial"]] = MappingProxyType(
         ReasonCode.SENSOR_GAP: "partial",
         ReasonCode.CHARGER: "partial",
         ReasonCode.CLOCK_BOUND: "partial",
-        ReasonCode.PIN: "partial",
     }
 )
 """What each reason makes of a run whose engine ended well."""
@@ -108,13 +108,14 @@ def judge(
     found = [
         *endings(landmarks, measured.completed, oom_evidence),
         *_suspended(landmarks),
-        *_settings(landmarks),
+        *_settings(landmarks, asked),
         *_swap(channels, measured.phases.measure),
     ]
     if window is not None:
         found += [*_foreign_load(landmarks, channels, window), *_gaps(channels, window)]
+        found += [*under_voltage(channels, window), *charger(channels, window, asked)]
     if window is not None and asked.mode == "burst":
-        found += [*_throttled(channels, window), *_not_steady(measured.warmup)]
+        found += [*throttled(channels, window, asked), *_not_steady(measured.warmup)]
         found += slowed(measured.kept.seconds) if measured.alike else ()
     order = list(ReasonCode)
     first_of_code = {reason.code: reason for reason in reversed(found)}
@@ -133,16 +134,32 @@ def _suspended(events: Sequence[Event]) -> Iterator[Reason]:
         yield Reason(code=ReasonCode.SUSPENDED, detail=f"the device slept for {slept:.3g} s during the run")
 
 
-def _settings(events: Sequence[Event]) -> Iterator[Reason]:
-    """What the agent was to set (cores, files of the system) and could not, or could not put back."""
+def _settings(events: Sequence[Event], asked: Asked) -> Iterator[Reason]:
+    """What the agent was to set (cores, files, states) and could not, and what did not hold to the engine's end.
+
+    What could not be put back is no fault of this run: the record's `undo` has it. In a sustained cell heat may lower a
+    held ceiling, for that is the result.
+    """
     for event in events:
-        if event.ev == "agent.affinity" and event.get("ok") is False:
+        if event.get("ok") is not False:
+            continue
+        if event.ev == "agent.affinity":
             detail = f"asked for the cores {event.get('asked')}, the engine ran on {event.get('got')}"
             yield Reason(code=ReasonCode.AFFINITY, detail=detail)
-        elif event.ev in ("agent.set", "agent.restore") and event.get("ok") is False:
-            what = "was to be held at" if event.ev == "agent.set" else "could not be put back to"
+        elif event.ev in ("agent.set", "agent.held"):
+            if event.ev == "agent.held" and asked.mode == "sustained" and _is_lowered(event):
+                continue
             said = event.get("error") or f"it is '{event.get('got')}'"
-            yield Reason(code=ReasonCode.PIN, detail=f"{event.get('path')} {what} '{event.get('asked')}': {said}")
+            when = "" if event.ev == "agent.set" else " and was not at the end"
+            detail = f"{event.get('path')} was to be held at '{event.get('asked')}'{when}: {said}"
+            yield Reason(code=ReasonCode.PIN, detail=detail)
+
+
+def _is_lowered(held: Event) -> bool:
+    """Whether a ceiling of clocks is below what it was set to: the kernel shows heat's limit in the same file."""
+    got, wanted = str(held.get("got")), str(held.get("asked"))
+    both = got.isdecimal() and wanted.isdecimal() and str(held.get("path")).endswith("max_freq")
+    return both and int(got) < int(wanted)
 
 
 def _swap(channels: Trace, window: Window | None) -> Iterator[Reason]:
@@ -176,26 +193,24 @@ def _gaps(channels: Trace, window: Window) -> Iterator[Reason]:
         for name, note in sorted(channels.notes.items())
         if (pause := channels[name].longest_pause_s(window)) > GAP_PERIODS * note.period_s
     }
-    if pauses:
+    if not pauses:
+        return
+    gone = [name for name in pauses if _vanished(channels, name, window)]
+    if gone:
+        last_s = max((int(channels[name].t[-1]) - window[0]) * 1e-9 for name in gone)
+        shown = ", ".join(gone[:_SHOWN_GONE]) + (f" and {len(gone) - _SHOWN_GONE} more" if gone[_SHOWN_GONE:] else "")
+        detail = f"{shown} vanished {last_s:.3g} s into the measurement, and gave no value after that"
+    else:
         worst = max(pauses, key=lambda name: pauses[name])
         more = f", and {len(pauses) - 1} more channels paused" if len(pauses) > 1 else ""
-        yield Reason(
-            code=ReasonCode.SENSOR_GAP,
-            detail=f"{worst} gave no value for {pauses[worst]:.3g} s of the measurement "
-            f"(its period is {channels.notes[worst].period_s:g} s){more}",
+        detail = (
+            f"{worst} gave no value for {pauses[worst]:.3g} s of the measurement "
+            f"(its period is {channels.notes[worst].period_s:g} s){more}"
         )
+    yield Reason(code=ReasonCode.SENSOR_GAP, detail=detail)
 
 
-def _throttled(channels: Trace, window: Window) -> Iterator[Reason]:
-    """A cooling state above, or a cap beside, what it was when the trace began: before the engine warmed it."""
-    for name, series in channels.of("cooling").items():
-        inside = series.within(window).v
-        if inside.size and inside.max() > series.v[0]:
-            detail = f"cooling state {name} rose from {series.v[0]:.0f} to {inside.max():.0f}"
-            yield Reason(code=ReasonCode.THROTTLED, detail=detail)
-    for name, series in channels.of("clock").items():
-        inside = series.within(window).v
-        if is_cap(name) and np.any(inside != series.v[0]):
-            other = float(inside[inside != series.v[0]][0])
-            detail = f"the limit {name} moved from {series.v[0] / 1e6:.0f} to {other / 1e6:.0f} MHz"
-            yield Reason(code=ReasonCode.THROTTLED, detail=detail)
+def _vanished(channels: Trace, name: str, window: Window) -> bool:
+    """Whether a channel gave values while measuring, and none from some moment on."""
+    series, silent_ns = channels[name], GAP_PERIODS * channels.notes[name].period_s * 1e9
+    return len(series) > 0 and window[0] < int(series.t[-1]) < window[1] - silent_ns

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import melt
-from melt.cli import build, devices, doctor, model, prompts, report, run, show
+from melt.cli import build, calibrate, devices, doctor, model, prompts, report, run, show, watch
 from melt.cli.console import err, out, plain, survive_any_encoding
 from melt.errors import Interrupted, MeltError, ParseError
 
@@ -32,6 +32,8 @@ app = typer.Typer(
 )
 app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
+app.command("calibrate", epilog=calibrate.EXAMPLE)(calibrate.calibrate)
+app.command("watch", epilog=watch.EXAMPLE)(watch.watch)
 app.command("show", epilog=show.EXAMPLE)(show.show)
 app.command("report", epilog=report.EXAMPLE)(report.report)
 app.add_typer(build.app, name="build")

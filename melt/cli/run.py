@@ -13,11 +13,11 @@ from rich.live import Live
 from rich.table import Table as RichTable
 
 from melt.cli.console import err, out, plain, print_json, say
-from melt.cli.options import AsJson, LabFile
+from melt.cli.options import AsJson, LabFile, lab_of
 from melt.cli.tables import print_table
 from melt.device import Moved
 from melt.errors import MeltError, UsageError
-from melt.files import load_lab, load_suite, parse_assignment
+from melt.files import load_suite, parse_assignment
 from melt.lab import Plan, Progress, begin_session, carry_out_session, make_plan, resume_session
 from melt.report import write_report
 from melt.store import read_runs
@@ -29,6 +29,7 @@ _BAR = 20
 
 
 def run(
+    context: typer.Context,
     suite: Annotated[str, typer.Argument(help="The suite's file, such as workloads/demo.yaml.", metavar="SUITE")],
     devices: Annotated[
         list[str] | None, typer.Argument(help="Devices of the lab; this computer is 'local'.", metavar="DEVICE")
@@ -54,7 +55,7 @@ def run(
 
     What was measured is kept run by run; Ctrl-C ends the run under way, and --resume goes on.
     """
-    known = load_lab(lab)
+    known = lab_of(lab, context, devices or ())
     plan = make_plan(*load_suite(suite), known, tuple(devices or ()), _assignments(assign, preset, runs))
     if dry_run:
         _print_plan(plan, as_json=as_json)

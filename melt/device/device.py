@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Self
 
 from melt.device.answers import Probed, read
 from melt.device.blobs import Blobs, sha256_of
 from melt.device.connect import connect
 from melt.device.line import Line
+from melt.device.root import Root, find_root
 from melt.device.sending import transfer_limit_s
-from melt.errors import DeviceError, UsageError, nearest
+from melt.device.sensors import understood, wanted
+from melt.errors import DeviceError, TransportTimeout
 from melt.native import build
 from melt.places import cache_dir
-from melt.readings import READINGS, Captures, Reading, absent, left_out
-from melt.records import Captured, Fact, Sensor
+from melt.records import Captured, Fact, Sensor, TotalRule
 from melt.transport import Completed, Deadline, Transport
 from melt.transport.base import NOT_EXECUTABLE, NOT_FOUND
 
 if TYPE_CHECKING:
     from melt.files import LabDevice, Profile
+    from melt.readings import Captures, Reading
 
 Say = Callable[[str], None]
 
@@ -30,8 +35,11 @@ COMMAND_S = 30.0
 """The limit of a short command on a device."""
 _PROBE_FILE_MS = 500
 _PROBE_S = 60.0
+_ASK_S = 15.0
+"""The limit of a command that tells of the device: some of Android's wait 10 s for a service that is not there."""
 _FACTS = "system"
 _LONGEST_MACHINE = 64
+_BELOW_SYSROOT = ("/sys/", "/proc/device-tree/")
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,13 @@ class Device:
     facts: Mapping[str, Fact]
     sensors: tuple[Sensor, ...]
     absent: Mapping[str, str]
+    sysroot: str = ""
+    """Where /sys and /proc/device-tree of it lie; all paths that are told or recorded are without it."""
+    simulated: bool = False
+    total: TotalRule | None = None
+    """Which channels are the total of this unit, as its profile says."""
+    no_total: str | None = None
+    """Why the profile's rule cannot be used on this unit."""
 
     @property
     def here(self) -> bool:
@@ -76,15 +91,37 @@ class Device:
         """A short command on the device. Raises TransportError."""
         return self.transport.run(list(argv), deadline=Deadline.after(limit_s))
 
+    @functools.cached_property
+    def superuser(self) -> Root | str:
+        """How a command is run as root on it, or a sentence that says why none can be: asked once.
+
+        Raises TransportError.
+        """
+        return find_root(self.run, self._put, f"{self.root}/root")
+
+    def _put(self, data: bytes, target: str) -> None:
+        """A small file on the device, and the folder that it lies in."""
+        made = self.run(["mkdir", "-p", str(PurePosixPath(target).parent)])
+        if not made.ok:
+            raise DeviceError(f"{self.name}: {target} cannot be made: {made.complaint}", code="read_only")
+        with tempfile.TemporaryDirectory(prefix="melt-") as temporary:
+            source = Path(temporary) / "file"
+            source.write_bytes(data)
+            self.transport.push(source, target, deadline=Deadline.after(COMMAND_S))
+
     def probe(self, globs: Iterable[str]) -> dict[str, Captured]:
         """Every file that matches, read once by the agent, each within half a second; keyed by its path."""
-        patterns = list(globs)
+        patterns = [self.there(glob) for glob in globs]
         if not patterns:
             return {}
         done = self.run([self.agent, "probe", str(_PROBE_FILE_MS), *patterns], _PROBE_S)
         if not done.ok:
             raise DeviceError(f"{self.name}: the agent could not read the device's files: {done.complaint}")
-        return {c.source: c for c in map(_captured, done.stdout.splitlines())}
+        return {c.source: c for c in (_captured(line, self.sysroot) for line in done.stdout.splitlines())}
+
+    def there(self, path: str) -> str:
+        """Where a file of the device is found on it."""
+        return f"{self.sysroot}{path}" if self.sysroot and path.startswith(_BELOW_SYSROOT) else path
 
     def close(self) -> None:
         """Lets go of the link; the next question to the device makes it anew."""
@@ -102,7 +139,7 @@ def open_device(name: str, spec: LabDevice, profile: Profile, say: Say | None = 
 
     Raises TransportError when it cannot be reached, DeviceError when its work folder cannot be used.
     """
-    readings = _readings(profile)
+    readings = wanted(profile)
     transport = Line(spec.address, connect)
     try:
         bare = Device(
@@ -116,6 +153,8 @@ def open_device(name: str, spec: LabDevice, profile: Profile, say: Say | None = 
             facts={},
             sensors=(),
             absent={},
+            sysroot=spec.sysroot or "",
+            simulated=spec.simulated,
         )
         ready = dataclasses.replace(bare, agent=_bring_agent(bare, say))
         return _understand(ready, readings)
@@ -186,44 +225,44 @@ def _bring_agent(device: Device, say: Say | None) -> str:
     return path
 
 
-def _readings(profile: Profile) -> list[Reading]:
-    for name in profile.readings:
-        if name not in READINGS:
-            raise UsageError(f"profile '{profile.name}': reading '{name}' is not known: {nearest(name, READINGS)}")
-    facts = [reading for reading in READINGS.values() if reading.facts is not None]
-    return list({r.name: r for r in (*facts, *(READINGS[name] for name in profile.readings))}.values())
-
-
 def _understand(device: Device, readings: list[Reading]) -> Device:
     captures = _capture(device, readings)
-    facts: dict[str, Fact] = {}
-    sensors: list[Sensor] = []
-    missing: dict[str, str] = {}
-    for reading in readings:
-        if reading.facts is not None:
-            facts.update({fact.name: fact for fact in reading.facts(captures)})
-        if reading.sensors is not None and reading.name in device.profile.readings:
-            found = reading.sensors(captures)
-            period_s = device.profile.periods_s.get(reading.name)
-            sensors += [dataclasses.replace(s, period_s=period_s) if period_s else s for s in found]
-            # a reading that found nothing is told as a whole, one that found some by the files it could not use
-            missing |= left_out(reading, captures) if found else {reading.name: absent(reading, captures)}
-    return dataclasses.replace(device, facts=facts, sensors=tuple(sensors), absent=missing)
+    facts = [fact for reading in readings if reading.facts is not None for fact in reading.facts(captures)]
+    told = understood(device.profile, captures)
+    return dataclasses.replace(
+        device,
+        facts={fact.name: fact for fact in facts},
+        sensors=told.sensors,
+        absent=told.absent,
+        total=told.total,
+        no_total=told.no_total,
+    )
 
 
 def _capture(device: Device, readings: list[Reading]) -> Captures:
     captures = device.probe(dict.fromkeys(path for reading in readings for path in reading.paths))
     for reading in readings:
         if reading.argv:
-            done = device.run(reading.argv)
-            source = " ".join(reading.argv)
-            error = None if done.ok else "missing" if done.code == NOT_FOUND else "failed"
-            captures[source] = Captured(source, done.stdout if done.ok else b"", error)
+            captures[" ".join(reading.argv)] = _answer(device, reading.argv)
     return captures
 
 
-def _captured(line: bytes) -> Captured:
+def _answer(device: Device, argv: tuple[str, ...]) -> Captured:
+    source = " ".join(argv)
+    try:
+        done = device.run(argv, _ASK_S)
+    except TransportTimeout:
+        return Captured(source, error="hangs")
+    if done.code == NOT_FOUND:
+        return Captured(source, error="missing")
+    return Captured(source, done.stdout) if done.ok else Captured(source, error=f"failed ({done.complaint})")
+
+
+def _captured(line: bytes, sysroot: str) -> Captured:
     """One line of the agent's probe; it writes each byte as the code point of the same number."""
     entry = read(Probed, line)
     path = entry.path.encode("latin-1").decode(errors="surrogateescape")
+    for place in _BELOW_SYSROOT:
+        if sysroot and path.startswith(f"{sysroot}{place}"):
+            path = path.removeprefix(sysroot)
     return Captured(path, entry.data.encode("latin-1"), entry.error)

@@ -28,8 +28,8 @@ class Line:
     def run(self, argv: Sequence[str], *, deadline: Deadline, stdin: bytes = b"") -> Completed:
         return self._connected().run(argv, deadline=deadline, stdin=stdin)
 
-    def start(self, argv: Sequence[str]) -> Process:
-        return self._connected().start(argv)
+    def start(self, argv: Sequence[str], *, has_stdin: bool = False) -> Process:
+        return self._connected().start(argv, has_stdin=has_stdin)
 
     def push(self, source: Path | Part, target: str, *, deadline: Deadline, executable: bool = False) -> None:
         self._connected().push(source, target, deadline=deadline, executable=executable)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from melt.errors import UsageError, nearest
+from melt.files.instruments import MeterSpec, UsbSwitch
 from melt.files.profile import Profile, load_profile
 from melt.files.reader import read_model
 from melt.files.settings import Name, Settings
@@ -30,6 +32,15 @@ class LabDevice(Settings):
     address: Annotated[str, Field(max_length=512)]
     workdir: Annotated[str, Field(pattern=r"^/", max_length=1024)] | None = None
     tags: tuple[Name, ...] = ()
+    sysroot: Annotated[str, Field(pattern=r"^/[ -~]*[!-.0-~]$", max_length=1024)] | None = None
+    """The folder below which /sys and /proc/device-tree of the device lie: a container sees its host's elsewhere."""
+    simulated: bool = False
+    """Whether its sensors are a program's: everything that comes of it is labelled so, and never compared with real."""
+
+    meter: Name | None = None
+    """The power meter that it is behind, one of `meters`."""
+    usb: Name | None = None
+    """The switch of the USB power that charges it, one of `usb_switches`: off while it is measured."""
 
     @field_validator("address")
     @classmethod
@@ -45,6 +56,35 @@ class LabFile(Strict):
     """What a lab file holds."""
 
     devices: Mapping[Name, LabDevice] = Field(default_factory=dict)
+    meters: Mapping[Name, MeterSpec] = Field(default_factory=dict)
+    usb_switches: Mapping[Name, UsbSwitch] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_that_are_there(self) -> Self:
+        for name, device in self.devices.items():
+            if device.meter is not None and device.meter not in self.meters:
+                raise ValueError(
+                    f"device '{name}' names the meter '{device.meter}', which is not among 'meters': "
+                    f"{nearest(device.meter, self.meters)}"
+                )
+            if device.usb is not None and device.usb not in self.usb_switches:
+                raise ValueError(
+                    f"device '{name}' names the switch '{device.usb}', which is not among 'usb_switches': "
+                    f"{nearest(device.usb, self.usb_switches)}"
+                )
+            if device.usb is not None and _over_usb(device.address):
+                raise ValueError(
+                    f"device '{name}' is reached over the USB cable whose power '{device.usb}' switches, so melt would "
+                    "cut itself off: reach it over Wi-Fi ('adb tcpip 5555', then address: adb+tcp://HOST:5555)"
+                )
+        return self
+
+
+def _over_usb(address: str) -> bool:
+    """Whether an address needs a USB cable: an adb serial that is no network address."""
+    scheme, _, rest = address.partition(":")
+    network = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:]+):\d{1,5}|adb-.+\._tcp\.?", rest.removeprefix("//"))
+    return scheme == "adb" and network is None
 
 
 @dataclass(frozen=True)
@@ -53,6 +93,8 @@ class Lab:
 
     devices: Mapping[str, LabDevice]
     profiles: tuple[Path, ...]
+    meters: Mapping[str, MeterSpec] = field(default_factory=dict)
+    usb_switches: Mapping[str, UsbSwitch] = field(default_factory=dict)
 
     def device(self, name: str) -> LabDevice:
         """The device of that name. Raises UsageError with the nearest one."""
@@ -82,7 +124,13 @@ def load_lab(path: Path | None) -> Lab:
     Profiles of your own stand in `device_profiles/` beside the lab file and win over the shipped ones.
     Raises UsageError.
     """
-    found = read_model(path, "lab", LabFile).devices if path else {}
+    found = read_model(path, "lab", LabFile) if path else LabFile()
     here = {THIS_COMPUTER: LabDevice(profile="linux", address="local:")}
     own = (path.parent / "device_profiles",) if path else ()
-    return Lab({**here, **found}, (*own, shipped("device_profiles")))
+    meters = {name: _beside(path, meter) for name, meter in found.meters.items()} if path else {}
+    return Lab({**here, **found.devices}, (*own, shipped("device_profiles")), meters, found.usb_switches)
+
+
+def _beside(lab: Path, meter: MeterSpec) -> MeterSpec:
+    """The meter with its file's path as it is from here."""
+    return meter.model_copy(update={"path": str(lab.parent / meter.path)}) if meter.path is not None else meter

@@ -74,17 +74,23 @@ class Protocol(Group):
     warmup_n: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = None
     idle_s: Seconds | None = None
     order: Literal["blocks"] | None = None
+    mode: Literal["burst", "sustained"] | None = None
+    """In a burst heat and slowing are faults of the run; in a sustained run they are its result."""
     seed: Seed | None = None
 
 
 class Precheck(Group):
     """What must be so before a run starts, and how long to wait for it."""
 
-    may_be_null = frozenset({"zone_max_c", "slope_max_c_per_min"})
+    may_be_null = frozenset({"zone_max_c", "slope_max_c_per_min", "battery_min", "foreign_load_max"})
 
     zone_max_c: Celsius | None = None
     slope_max_c_per_min: Positive | None = None
     max_wait_s: Seconds | None = None
+    battery_min: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
+    """The battery's level under which no run starts; without one, the profile's `battery.floor`."""
+    foreign_load_max: Annotated[float, Field(strict=True, gt=0, le=1024)] | None = None
+    """How many cores others may keep busy."""
 
 
 class Limits(Group):
@@ -128,6 +134,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "precheck.zone_max_c": 85.0,
         "precheck.slope_max_c_per_min": None,
         "precheck.max_wait_s": 30.0,
+        "precheck.foreign_load_max": None,
     },
     "default": {
         "protocol.runs": 5,
@@ -139,6 +146,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "precheck.zone_max_c": 45.0,
         "precheck.slope_max_c_per_min": 0.5,
         "precheck.max_wait_s": 600.0,
+        "precheck.foreign_load_max": 0.5,
     },
     "paper": {
         "protocol.runs": 10,
@@ -150,12 +158,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "precheck.zone_max_c": 40.0,
         "precheck.slope_max_c_per_min": 0.5,
         "precheck.max_wait_s": 1200.0,
+        "precheck.foreign_load_max": 0.5,
     },
 }
 
 DEFAULTS: Mapping[str, Any] = {
+    "protocol.mode": "burst",
     "protocol.order": "blocks",
     "protocol.seed": 1,
+    "precheck.battery_min": None,
     "limits.wall_s": 900.0,
     "limits.link_s": 180.0,
     "limits.zone_max_c": None,

@@ -2,13 +2,15 @@
 
 from melt.job.events import parse_events, read_events
 from melt.job.job import JobStatus, collect, forget, start, status, stop, watch
-from melt.job.plan import JobPlan
+from melt.job.plan import Hold, JobPlan, User
 from melt.job.trace import ENGINE_SENSOR, notes, read_trace
 
 __all__ = [
     "ENGINE_SENSOR",
+    "Hold",
     "JobPlan",
     "JobStatus",
+    "User",
     "collect",
     "forget",
     "notes",

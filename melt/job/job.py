@@ -16,19 +16,26 @@ from melt.records import Strict
 from melt.transport import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from melt.device import Device
     from melt.job.plan import JobPlan
+
+    AsRoot = Callable[[Sequence[str]], Sequence[str]]
+    """Makes of a command's words those that carry it out as root."""
 
 _FULL = "No space left"
 """What a device says of a folder that is full, in the C locale."""
 _LOCKED = 75
 _LINE_BYTES = 1 << 20
+_DENIED = 77
+"""What the agent ends with when its job is another user's, such as root's."""
 _NO_JOB = 2
 _KILLED = 128
 _MAX_FILE_BYTES = 2 << 30
 _POLL_S = 0.5
+_START_S = 120.0
+"""Before it answers, the agent puts back what a crashed job has left, and each command of that may hang for 10 s."""
 _TRIES = 3
 """How often a file that did not arrive as it is on the device is fetched."""
 _SILENT_S = 15.0
@@ -56,8 +63,8 @@ class JobStatus(Strict):
         return self.state in ("done", "dead")
 
 
-def start(device: Device, plan: JobPlan) -> None:
-    """Brings the plan and starts the job detached; doing so twice starts it once.
+def start(device: Device, plan: JobPlan, as_root: AsRoot | None = None) -> None:
+    """Brings the plan and starts the job detached, by root where `as_root` is given; doing so twice starts it once.
 
     Raises DeviceError, with the code `locked` when another job holds the device.
     """
@@ -70,7 +77,8 @@ def start(device: Device, plan: JobPlan) -> None:
         path = Path(temporary) / "plan"
         path.write_text(plan.text(), encoding="ascii")
         device.transport.push(path, f"{folder}/plan", deadline=Deadline.after(30))
-    done = device.run([device.agent, "start", folder])
+    argv = (device.agent, "start", folder)
+    done = device.run(as_root(argv) if as_root else argv, _START_S)
     if done.code == _LOCKED:
         owner = done.complaint.removeprefix("locked by").strip() or "another job"
         raise DeviceError(
@@ -186,9 +194,17 @@ def collect(device: Device, run_id: str, folder: Path, cancelled: Callable[[], b
     )
 
 
-def stop(device: Device, run_id: str, limit_s: float = 10.0) -> None:
-    """Asks a job to end and waits until it has put the device's state back. Raises DeviceError when it does not."""
-    done = device.run([device.agent, "stop", device.job_dir(run_id), str(round(limit_s * 1000))], limit_s + 5)
+def stop(
+    device: Device, run_id: str, limit_s: float = 10.0, find_root: Callable[[], AsRoot | None] = lambda: None
+) -> None:
+    """Asks a job to end and waits until it has put the device's state back. Raises DeviceError when it does not.
+
+    `find_root` is asked when the job is root's.
+    """
+    argv = (device.agent, "stop", device.job_dir(run_id), str(round(limit_s * 1000)))
+    done = device.run(argv, limit_s + 5)
+    if done.code == _DENIED and (as_root := find_root()):
+        done = device.run(as_root(argv), limit_s + 5)
     if not done.ok:
         raise DeviceError(f"{device.name}: {done.complaint}")
 

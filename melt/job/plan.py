@@ -14,10 +14,35 @@ _PLAIN = frozenset(range(0x21, 0x7F)) - {ord("%")}
 
 
 @dataclass(frozen=True)
+class Hold:
+    """A state that is no file, by three argument lists. A word `{old}` of `restore` is what `read` has printed before.
+
+    `read` prints the state as its last line, and `value` while it is held.
+    """
+
+    name: str
+    value: str
+    set: Sequence[str]
+    restore: Sequence[str]
+    read: Sequence[str]
+
+
+@dataclass(frozen=True)
+class User:
+    """Whom the engine runs as, and whose the job's files are, where the agent is root."""
+
+    uid: int
+    gid: int
+    groups: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
 class JobPlan:
     """What the agent is to do.
 
-    `ceilings` are raw values by sensor; `settings` are (path, value) to hold and put back.
+    `ceilings` are raw values by sensor; `settings` are (path, value) to hold and put back, with a third word that
+    events call the file by; `holds` are the same with commands, which come first; `refused` are (what, value, why) of
+    what was to be held and cannot even be tried: the agent tells it.
     """
 
     run_id: str
@@ -29,7 +54,10 @@ class JobPlan:
     sensors: Sequence[Sensor] = ()
     cpus: str | None = None
     ceilings: Mapping[str, float] = field(default_factory=dict)
-    settings: Sequence[tuple[str, str]] = ()
+    settings: Sequence[tuple[str, ...]] = ()
+    holds: Sequence[Hold] = ()
+    refused: Sequence[tuple[str, str, str]] = ()
+    user: User | None = None
     memory_max_bytes: int | None = None
     memory_period_s: float = 0.1
 
@@ -50,11 +78,17 @@ class JobPlan:
         for sensor in self.sensors:
             head = ("sample", sensor.name, str(round(sensor.period_s * 1e6)), _ms(sensor.timeout_s))
             if sensor.path is not None:
-                lines.append((*head, "reopen" if sensor.reopen else "file", sensor.path))
+                lines.append((*head, "reopen" if sensor.reopen else "file", *sensor.paths))
             else:
                 lines.append((*head, "command", *sensor.argv))
         lines += [("ceiling", name, repr(float(value))) for name, value in self.ceilings.items()]
-        lines += [("set", path, value) for path, value in self.settings]
+        if self.user is not None:
+            lines.append(("user", *map(str, (self.user.uid, self.user.gid, *self.user.groups))))
+        for hold in self.holds:
+            counts = map(str, map(len, (hold.set, hold.restore, hold.read)))
+            lines.append(("hold", hold.name, hold.value, *counts, *hold.set, *hold.restore, *hold.read))
+        lines += [("set", *setting) for setting in self.settings]
+        lines += [("refused", *what) for what in self.refused]
         if self.env:
             lines.append(("env", *(f"{key}={value}" for key, value in self.env.items())))
         lines.append(("engine", *self.engine))

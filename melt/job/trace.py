@@ -72,6 +72,9 @@ def notes(sensors: Sequence[Sensor]) -> dict[str, SensorNote]:
             boundary=channel.boundary,
             provenance=channel.provenance,
             wraps_at=channel.wraps_at,
+            label=channel.label,
+            response=channel.response,
+            not_for_energy=channel.not_for_energy,
         )
         for sensor in sensors
         for channel in sensor.channels

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from melt.engines import Engine, Prepared
     from melt.files import Conversation, Lab
     from melt.lab.plan import Cell, Plan
+    from melt.records import IdlePower
     from melt.store import Pending, Session, Slot, StoredRun
 
 _OVERHEAD_S = 1.5
@@ -92,6 +93,7 @@ class Worker:
         self._tried: set[tuple[str, ...]] = set()
         self._to_verify = set(self._cells) if verify else set()
         self._failed: set[str] = set()
+        self._idle: dict[int, IdlePower] = {}
 
     @property
     def ready(self) -> bool:
@@ -120,6 +122,8 @@ class Worker:
 
     def work(self) -> None:
         """First what a melt that died left on the device, then what is still to do, in order."""
+        for run in self._session.runs():
+            self._note_idle(run)
         for pending in self._session.pending():
             if pending.slot.device == self.name:
                 with self._machines.alone(self._boot_id):
@@ -132,9 +136,17 @@ class Worker:
             with self._machines.alone(self._boot_id):
                 began = time.monotonic()
                 stored = carry_out(self._context(slot, rest), slot, self._idle_s(slot))
+            self._note_idle(stored)
             self._look_again_after(stored)
             self._extra_s.append(max(0.0, time.monotonic() - began - self._expected_s(slot)))
             self._tell(slot, "done", rest[1:])
+
+    def _note_idle(self, stored: StoredRun) -> None:
+        """Keeps the idle power that a run has measured for the other runs of its block."""
+        record = stored.record
+        found = record.energy.idle if record.device == self.name else None
+        if found is not None and found.run_id == record.run_id:
+            self._idle[record.block] = found
 
     def _look_again_after(self, stored: StoredRun) -> None:
         """After a first failure of a cell, what lies on the device is read again before its next run."""
@@ -161,7 +173,7 @@ class Worker:
             self._session.settle(pending.run_id)
             return
         self._say(f"{self.name}: adopting run {pending.run_id} of {pending.slot.cell}")
-        finish(context, pending)
+        self._note_idle(finish(context, pending))
 
     @staticmethod
     def _is_known(device: Device, pending: Pending) -> bool:
@@ -205,6 +217,7 @@ class Worker:
             on_step=lambda step: self._tell(slot, step, rest),
             on_moved=lambda moved: self._tell(slot, "deliver", rest, moved),
             cancelled=self._cancelled.is_set,
+            idle=self._idle.get(slot.block),
             verify=slot.cell in self._to_verify,
             tried=self._tried,
         )

@@ -10,8 +10,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from melt.readings import clocks, cpu, hwmon, memory, power, system, thermal
-from melt.readings.base import Captures, Reading, absent, left_out, matching
+from melt.readings import (
+    android,
+    battery,
+    clocks,
+    cpu,
+    gpu,
+    hwmon,
+    ina,
+    jetson,
+    memory,
+    odpm,
+    power,
+    raspberry,
+    system,
+    thermal,
+    thermalservice,
+)
+from melt.readings.base import Captures, Reading, absent, found, left_out, matching, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,10 +38,19 @@ READINGS: Mapping[str, Reading] = {
         system.MACHINE,
         cpu.CPU,
         system.SYSTEM,
+        android.GETPROP,
+        jetson.RELEASE,
+        jetson.POWER_MODE,
+        jetson.HELD_CLOCKS,
+        gpu.MODEL,
         clocks.CPU_CLOCKS,
         clocks.DEVICE_CLOCKS,
+        gpu.KGSL,
+        gpu.MALI,
+        gpu.TEGRA_GPU,
         thermal.ZONES,
         thermal.COOLING,
+        thermalservice.THERMALSERVICE,
         hwmon.TEMPERATURES,
         memory.MEMORY,
         memory.PAGING,
@@ -33,8 +58,15 @@ READINGS: Mapping[str, Reading] = {
         system.CPU_TIME,
         power.RAPL,
         hwmon.RAILS,
+        ina.INA3221,
+        ina.INA238,
+        odpm.ODPM,
+        raspberry.PMIC,
+        raspberry.THROTTLED,
+        battery.BATTERY,
+        battery.BATTERY_DUMPSYS,
     )
 }
 """Every reading by its name."""
 
-__all__ = ["READINGS", "Captures", "Reading", "absent", "left_out", "matching"]
+__all__ = ["READINGS", "Captures", "Reading", "absent", "found", "left_out", "matching", "text_of"]

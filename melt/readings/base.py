@@ -43,6 +43,12 @@ class Reading:
     """Which of `paths` are values; the others (a type, a name, a label) only say what a value is."""
     facts: Callable[[Captures], tuple[Fact, ...]] | None = None
     sensors: Callable[[Captures], tuple[Sensor, ...]] | None = None
+    asked_always: bool = True
+    """Whether its facts are asked of every device; otherwise only where the profile names it."""
+    passed_over: Callable[[Captures], frozenset[str]] | None = None
+    """Files that look like values and are none, such as those of a channel that is not connected."""
+    explain: Callable[[bytes], str] | None = None
+    """Why an answer that was read holds nothing usable, where it says so itself; empty where it does not."""
 
 
 def absent(reading: Reading, captures: Captures) -> str:
@@ -63,17 +69,20 @@ def absent(reading: Reading, captures: Captures) -> str:
 def left_out(reading: Reading, captures: Captures) -> Mapping[str, str]:
     """The files (or the command) that no sensor came of, each with the reason."""
     found = reading.sensors(captures) if reading.sensors else ()
-    used = {sensor.path or " ".join(sensor.argv) for sensor in found}
+    used = {source for sensor in found for source in (sensor.paths or (" ".join(sensor.argv),))}
     asked = [path for glob in reading.sampled for path in matching(captures, glob)]
     if reading.argv and " ".join(reading.argv) in captures:
         asked.append(" ".join(reading.argv))
-    return {path: _why(captures[path]) for path in asked if path not in used}
+    if reading.passed_over:
+        used |= reading.passed_over(captures)
+    return {path: _why(reading, captures[path]) for path in asked if path not in used}
 
 
-def _why(captured: Captured) -> str:
+def _why(reading: Reading, captured: Captured) -> str:
     if captured.error is not None:
         return _HINTS.get(captured.error, captured.error)
-    return f"'{clean(captured.data, 40)}' is not a usable value"
+    explained = reading.explain(captured.data) if reading.explain else ""
+    return explained or f"'{clean(captured.data, 40)}' is not a usable value"
 
 
 def _either(words: tuple[str, ...]) -> str:
@@ -161,10 +170,42 @@ def first_known(facts: Iterable[Fact]) -> Fact:
     return unknown(tried[0].name, "; ".join(reasons), tried[0].source)
 
 
+def text_of(captures: Captures, sensor: Sensor) -> bytes:
+    """What a sample of `sensor` would have been, had it been taken when the captures were.
+
+    Raises:
+        ParseError: a file or the command of it is missing or failed; the text says which.
+    """
+    if not sensor.paths:
+        return answer(captures, " ".join(sensor.argv))
+    return b"\n".join(answer(captures, path).rstrip(b"\n\0") for path in sensor.paths)
+
+
+def part(data: bytes, index: int) -> bytes:
+    """The text of one of a sensor's files, counted from 0; empty when there is none."""
+    texts = data.split(b"\n")
+    return texts[index] if index < len(texts) else b""
+
+
+def found(readings: Iterable[Reading], captures: Captures) -> dict[str, tuple[Sensor, ...]]:
+    """The sensors of each reading by its name; a channel that two readings give is the first one's."""
+    taken: set[str] = set()
+    all_found: dict[str, tuple[Sensor, ...]] = {}
+    for reading in readings:
+        kept = []
+        for sensor in reading.sensors(captures) if reading.sensors else ():
+            channels = tuple(channel for channel in sensor.channels if channel.name not in taken)
+            if channels:
+                kept.append(replace(sensor, channels=channels))
+        taken.update(channel.name for sensor in kept for channel in sensor.channels)
+        all_found[reading.name] = tuple(kept)
+    return all_found
+
+
 def usable(captures: Captures, sensor: Sensor) -> Sensor | None:
     """`sensor` with those of its channels that the captured text holds now; None when it holds none."""
     try:
-        data = answer(captures, sensor.path or " ".join(sensor.argv))
+        data = text_of(captures, sensor)
     except ParseError:
         return None
     kept = []

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from melt.records import Boundary, Provenance, Quantity
 
 _HWMON = "/sys/class/hwmon/hwmon*"
+_SHUNTS = frozenset({"in4", "in5", "in6", "in7"})
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,22 @@ def _chips(captures: Captures) -> dict[str, str]:
     }
 
 
+def _is_no_rail(chip: str, word: str, label: str) -> bool:
+    """An input with nothing on it, or an INA3221's voltages over its shunts and the sum of them."""
+    return label.upper() == "NC" or (chip.startswith("ina3221") and word in _SHUNTS)
+
+
 def _sensors(kinds: tuple[_Kind, ...], captures: Captures) -> tuple[Sensor, ...]:
     chips, names, found = _chips(captures), Names(), []
     for kind in kinds:
         for path in matching(captures, kind.glob):
             word = path.rpartition("/")[2].removesuffix("_input")
             label = _text(captures, sibling(path, f"{word}_label"), word)
-            name = names.new(name_of("hwmon", chips.get(folder(path), "unnamed"), label, kind.quantity))
-            channel = Channel(name, kind.quantity, kind.parse, kind.boundary, kind.provenance)
+            chip = chips.get(folder(path), "unnamed")
+            if _is_no_rail(chip, word, label):
+                continue
+            name = names.new(name_of("hwmon", chip, label, kind.quantity))
+            channel = Channel(name, kind.quantity, kind.parse, kind.boundary, kind.provenance, label=label)
             found.append(usable(captures, Sensor(name, (channel,), kind.period_s, path)))
     return tuple(filter(None, found))
 

@@ -6,16 +6,33 @@ type, never its number.
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 from melt.errors import ParseError
 from melt.readings.base import Captures, Names, Reading, answer, matching, name_of, sibling, usable
 from melt.readings.text import integer, line
 from melt.records import Channel, Sensor
+
+if TYPE_CHECKING:
+    from melt.records import Quantity
 
 PERIOD_S = 0.5
 COLDEST_C, HOTTEST_C = -50.0, 200.0
 MOST_STEPS = 1_000_000
 _ZONE = "/sys/class/thermal/thermal_zone*"
 _COOLING = "/sys/class/thermal/cooling_device*"
+
+# phones have zones for what trips a protection of the battery: mA, mV and percent in the place of m°C
+_NO_TEMPERATURE = re.compile(
+    r"(^|[-_])(ibat|vbat|bcl|ocp|vdroop[0-9]*|batoilo|smpl|uvlo[0-9]*)([-_]|$)|^socd?$|^battery_cycle$"
+)
+# what does not slow a program: a fan, a Jetson's notice that its surface is hot (at 70 °C, far below throttling), a
+# floor of a voltage when it is cold, and the screen, the radios and the charger of a phone
+_SLOWS_NOTHING = re.compile(
+    r"fan|surface-alert|floor|rail[-_]scaling|gpu[-_]scaling|lcd|backlight|panel|display|bright|wlan|wifi|modem|radio"
+    r"|charge|battery|fcc|usb|camera|flash|torch|(^|[-_])led|speaker"
+)
 
 
 def celsius(data: bytes) -> float:
@@ -58,11 +75,13 @@ def _zones(captures: Captures) -> tuple[Sensor, ...]:
     names = Names()
     found = []
     for path in matching(captures, f"{_ZONE}/temp"):
+        kind = _type(captures, path)
+        if _NO_TEMPERATURE.search(kind.lower()):
+            continue
         # named before it is tried: a file that fails today must not shift the numbers of the others
-        name = names.new(name_of("zone", _type(captures, path)))
-        found.append(
-            usable(captures, Sensor(name, (Channel(name, "temperature", celsius, raw_per_unit=1000),), PERIOD_S, path))
-        )
+        name = names.new(name_of("zone", kind))
+        channel = Channel(name, "temperature", celsius, raw_per_unit=1000, label=kind)
+        found.append(usable(captures, Sensor(name, (channel,), PERIOD_S, path)))
     return tuple(filter(None, found))
 
 
@@ -74,7 +93,8 @@ def _cooling(captures: Captures) -> tuple[Sensor, ...]:
         fan = "fan" in kind.lower()
         name = names.new(name_of("fan" if fan else "cooling", kind))
         # a fan that turns up is not throttling, so it is not of the quantity that tells throttling
-        channel = Channel(name, "count" if fan else "cooling", steps)
+        quantity: Quantity = "count" if _SLOWS_NOTHING.search(kind.lower()) else "cooling"
+        channel = Channel(name, quantity, steps, label=kind)
         found.append(usable(captures, Sensor(name, (channel,), PERIOD_S, path)))
     return tuple(filter(None, found))
 

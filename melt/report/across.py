@@ -25,6 +25,8 @@ class Across:
     values: Mapping[str, float]
     gaps: Mapping[str, str]
     notes: tuple[str, ...]
+    error_share: float | None = None
+    """The largest of the runs' own uncertainties, as a share of their values; None where no run states one."""
 
     @property
     def why_missing(self) -> str | None:
@@ -44,15 +46,17 @@ def across(cell: Cell, metric: str) -> Across:
     values: dict[str, float] = {}
     gaps: dict[str, str] = {}
     notes: list[str] = []
+    shares: list[float] = []
     for run in cell.used:
         found = run.record.metrics.get(metric)
         if found is not None and found.value is not None:
             values[run.record.run_id] = found.value
             notes += [found.note] if found.note else []
+            shares += [found.error / abs(found.value)] if found.error is not None and found.value else []
         else:
             gaps[run.record.run_id] = (found.reason if found else None) or NOT_RECORDED
     in_order = [values.get(run.record.run_id) for run in cell.used]
-    return Across(metric, summarise(in_order), values, gaps, tuple(dict.fromkeys(notes)))
+    return Across(metric, summarise(in_order), values, gaps, tuple(dict.fromkeys(notes)), max(shares, default=None))
 
 
 def metric_names(cell: Cell) -> list[str]:

@@ -36,6 +36,7 @@ COLUMNS = (
     "value",
     "unit",
     "n",
+    "error",
     "reason",
     "note",
 )
@@ -78,7 +79,7 @@ def _about(record: RunRecord, *, counts: bool) -> list[str]:
 
 def _metrics(record: RunRecord) -> Iterator[list[str]]:
     if not record.metrics:
-        yield ["", "", "", "", f"no_measurement: the run is {record.status} and has no metrics", ""]
+        yield ["", "", "", "", "", f"no_measurement: the run is {record.status} and has no metrics", ""]
     for name, metric in record.metrics.items():
         yield [csv_text(name), _value(metric), unit_of(name), *_rest(metric)]
 
@@ -88,7 +89,8 @@ def _value(metric: Metric) -> str:
 
 
 def _rest(metric: Metric) -> list[str]:
-    return ["" if metric.n is None else str(metric.n), csv_text(metric.reason or ""), csv_text(metric.note or "")]
+    numbers = ["" if metric.n is None else str(metric.n), "" if metric.error is None else repr(metric.error)]
+    return [*numbers, csv_text(metric.reason or ""), csv_text(metric.note or "")]
 
 
 def _truth(value: bool) -> str:

@@ -53,7 +53,12 @@ def above_ceiling(found: Across) -> str | None:
 def _boundary(_: Cell, found: Across) -> tuple[str, ...]:
     """Energy is never shown without where it was measured and how."""
     told = list(dict.fromkeys(note.partition(";")[0] for note in found.notes))
-    return (f"energy: {' / '.join(told)}",) if told and found.values else ()
+    return (f"energy: {' / '.join(told)}{_off_by(found)}",) if told and found.values else ()
+
+
+def _off_by(found: Across) -> str:
+    """By how much each run's figure may be off, beside what the runs differ by."""
+    return f"; each run's figure within ±{significant(100 * found.error_share, 2)} %" if found.error_share else ""
 
 
 def _of_ceiling(_: Cell, found: Across) -> tuple[str, ...]:
@@ -80,6 +85,7 @@ _INFER = (
     Figure("first_inference_s", "first inference", "ms", 1e-3),
     _MEMORY,
     Figure("j_per_inference", "energy / inference", "mJ", 1e-3, about=_boundary),
+    Figure("power_mean_w", "power", "W", 1, about=_boundary),
     _HOTTEST,
 )
 _OF_A_MODEL = (
@@ -96,7 +102,9 @@ _GENERATE = (
     Figure("itl_p95_s", "between tokens p95", "ms", 1e-3, interval="also"),
     Figure(SHARE, "bandwidth share", "%", 1e-2, about=_of_ceiling, interval="also"),
     *_OF_A_MODEL,
-    Figure("j_per_inference", "energy / request", "J", 1, about=_boundary),
+    Figure("j_per_token", "energy / token", "mJ", 1e-3, about=_boundary),
+    Figure("j_per_prompt_token", "energy / prompt token", "mJ", 1e-3, about=_boundary),
+    Figure("power_mean_w", "power", "W", 1, about=_boundary),
     _HOTTEST,
 )
 _BENCH = (

@@ -121,6 +121,8 @@ def _metric(cell: Cell, name: str) -> dict[str, Any]:
         }
         if summary.why_not:
             out["why_no_interval"] = summary.why_not
+    if found.error_share is not None:
+        out["error_share"] = found.error_share
     out["runs"] = dict(found.values)
     out["gaps"] = dict(found.gaps)
     out["notes"] = list(found.notes)

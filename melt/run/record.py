@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import melt
+from melt.analysis.energy import idle_power
 from melt.analysis.events import Asked, agent_cpu_share, engine_end, last, mark, realtime_step_s, suspend_s
 from melt.analysis.generation import weights_read
 from melt.analysis.metrics import metrics
@@ -17,7 +18,18 @@ from melt.engines import OutputCheck
 from melt.errors import Unsupported
 from melt.job import ENGINE_SENSOR, notes, read_events, read_trace
 from melt.makers import hub
-from melt.records import Clock, Fingerprint, Harness, Reason, ReasonCode, Resolved, RunRecord, Undo
+from melt.records import (
+    Clock,
+    EnergyBasis,
+    Fingerprint,
+    Harness,
+    IdlePower,
+    Reason,
+    ReasonCode,
+    Resolved,
+    RunRecord,
+    Undo,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +45,11 @@ if TYPE_CHECKING:
 _LOGS = {"stdout": "stdout.log", "stderr": "stderr.log", "status": "status.json"}
 _FULL_BYTES = 64 << 10
 """With less than this free, the last rows of a trace or the last events may not have found a place."""
-_SOFT_FACTS = ("kernel", "os", "soc")
+_HARD_FACTS = ("governor", "device_governors", "power_mode", "jetson_clocks")
+_SOFT_FACTS = (
+    *("kernel", "os", "soc", "device_model", "soc_model", "android_build", "security_patch"),
+    "jetson_linux",
+)
 
 
 def skipped(context: Context, pending: Pending, reason: Reason) -> RunRecord:
@@ -69,7 +85,11 @@ def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) 
     trace.to_parquet(folder / "trace.parquet", index=False)
     channels = notes(sensors)
     check = _check_output(context, folder / "output.bin")
-    reasons = list(judge(told, trace, channels, Asked()))
+    asked = Asked(mode=context.settings["protocol.mode"], energy=_basis(context))
+    own_idle = idle_power(told, trace, channels, asked, pending.run_id)
+    if isinstance(own_idle, IdlePower):
+        asked = replace(asked, energy=asked.energy.model_copy(update={"idle": own_idle}))
+    reasons = list(judge(told, trace, channels, asked))
     begin = last(events, "agent.begin")
     began_in = _text(begin.get("boot_id") if begin else None)
     if began_in and ended.dead_since_boot and ended.dead_since_boot != began_in:
@@ -79,7 +99,7 @@ def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) 
         reasons.insert(0, Reason(code=ReasonCode.NO_SPACE, detail=full))
     if check.agrees is False:
         reasons.append(Reason(code=ReasonCode.OUTPUT_MISMATCH, detail=f"{check.detail}: the outputs differ"))
-    measured = {**metrics(told, trace, channels, Asked()), **adopted}
+    measured = {**metrics(told, trace, channels, asked), **adopted}
     measured |= weights_read(measured)
     return _record(
         context,
@@ -91,6 +111,7 @@ def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) 
         metrics=measured,
         engine=_engine(events, check),
         sensors=channels,
+        energy=asked.energy,
         harness=_harness(events, trace),
         undo=Undo(complete=ended.undone or not _changed(events), changed=_changed(events)),
     )
@@ -127,7 +148,7 @@ def _record(
         device=device.name,
         profile=device.profile.name,
         profile_verified=device.profile.verified,
-        simulated=False,
+        simulated=device.simulated,
         synthetic_model=prepared.synthetic if prepared else False,
         started_utc=pending.started_utc,
         resolved=_resolved(cell, prepared),
@@ -143,6 +164,14 @@ def _record(
         host=dict(pending.host),
         files={},
         **{**defaults, **raw},
+    )
+
+
+def _basis(context: Context) -> EnergyBasis:
+    """What the profile says of the device's energy, and the idle power that the block has so far."""
+    device, battery = context.device, context.device.profile.battery
+    return EnergyBasis(
+        total=device.total, no_total=device.no_total, idle=context.idle, battery=battery.note if battery else None
     )
 
 
@@ -182,10 +211,10 @@ def _fingerprint(context: Context, prepared: Prepared | None, engine: Mapping[st
         "engine_compiler": engine.get("compiler"),
         "provider_nodes": engine.get("provider_nodes"),
         "synthetic_model": prepared.synthetic if prepared else None,
-        "simulated": False,
+        "simulated": context.device.simulated,
         "profile": context.device.profile.name,
         "machine": context.device.machine,
-        "governor": context.device.fact("governor"),
+        **{name: context.device.fact(name) for name in _HARD_FACTS},
         "cpus": settings["cpus"],
         "page_cache": prepared.params.get("load", "warm") if prepared else None,
         "metric_version": RunRecord.model_fields["metric_version"].default,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ from melt.native import OLDEST_GLIBC
 from melt.records import Reason, ReasonCode
 from melt.run import record
 from melt.run.patience import Patience
-from melt.run.precheck import NotReady, wait_until_ready, zones
+from melt.run.pins import as_root, find_pins, find_root, is_put_back, put_back
+from melt.run.precheck import NotReady, ceilings, wait_until_ready
 from melt.store import Pending, new_run_id, utc_stamp
 from melt.transport import Deadline
 from melt.transport.base import NOT_EXECUTABLE, NOT_FOUND
@@ -26,15 +28,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from melt.device import Device, Moved
+    from melt.device.root import Root
     from melt.engines import Command, Prepared
-    from melt.records import RunRecord
+    from melt.records import RunRecord, Sensor
     from melt.run.context import Context
     from melt.store import Slot, StoredRun
 
 _LONGEST = 300
 """Characters of a reason or of an engine's words in a sentence; the record has them whole."""
-_AFTER_WALL_S = 30.0
-"""How long after its wall limit a job may take to say that it has ended."""
+_AFTER_WALL_S = 120.0
+"""How much longer than its limits a job may take: what is to be held and put back may hang, each for a while."""
 _CANNOT_START = {1, 3, NOT_EXECUTABLE, NOT_FOUND}
 """What a trial ends with when the loader has said what is missing: its own 1, the runner's 3, no loader at all."""
 _SKIPPED = {"locked": ReasonCode.LOCKED, "no_space": ReasonCode.NO_SPACE}
@@ -42,7 +45,6 @@ _SKIPPED = {"locked": ReasonCode.LOCKED, "no_space": ReasonCode.NO_SPACE}
 _BEING_WRITTEN, _BEING_WRITTEN_S = "Text file busy", 10.0
 """What a program is that another host delivers at this moment, and how long that may take."""
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-_GOVERNORS = "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"
 
 
 @dataclass
@@ -90,11 +92,11 @@ def carry_out(context: Context, slot: Slot, idle_s: float) -> StoredRun:
             )
         with steps("deliver"):
             prepared = context.prepared
-            plan = patience(lambda: _plan(context, prepared, pending.run_id, idle_s), link_s)
+            plan, root = patience(lambda: _plan(context, prepared, pending.run_id, idle_s), link_s)
         pending = pending.model_copy(update={"caveats": caveats, "host": steps.took_s})
         context.session.intend(pending)
         with steps("start"):
-            patience(lambda: _start_when_free(context, plan), link_s)
+            patience(lambda: _start_when_free(context, plan, root), link_s)
     except NotReady as not_ready:
         return _skip(context, pending, ReasonCode.PRECHECK, not_ready.why)
     except DeviceError as error:
@@ -127,7 +129,7 @@ def finish(context: Context, pending: Pending) -> StoredRun:
         if error.code == "missing":
             context.session.settle(pending.run_id)
         raise
-    undone = last.undone or (last.state == "dead" and patience(lambda: _put_back(context), link_s))
+    undone = last.undone or (last.state == "dead" and patience(lambda: _put_back(context, pending.run_id), link_s))
     boot_id = patience(lambda: _boot_id(context), link_s) if last.state == "dead" else None
     with context.session.writing(pending.run_id) as folder:
         with steps("collect"):
@@ -148,13 +150,13 @@ def finish(context: Context, pending: Pending) -> StoredRun:
 def give_up(context: Context, pending: Pending) -> None:
     """Ends a job, waits until the device's state is put back, and removes it there; nothing of it is kept."""
     with contextlib.suppress(DeviceError, TransportError):
-        stop(context.device, pending.run_id)
+        stop(context.device, pending.run_id, find_root=lambda: as_root(context.device))
         forget(context.device, pending.run_id)
         context.session.settle(pending.run_id)
 
 
-def _plan(context: Context, prepared: Prepared, run_id: str, idle_s: float) -> JobPlan:
-    """Delivers what the device lacks, and says what it is to do."""
+def _plan(context: Context, prepared: Prepared, run_id: str, idle_s: float) -> tuple[JobPlan, Root | None]:
+    """Delivers what the device lacks, and says what it is to do, and by whom where that takes root."""
     device, settings = context.device, context.settings
 
     def on_moved(moved: Moved) -> None:
@@ -165,25 +167,24 @@ def _plan(context: Context, prepared: Prepared, run_id: str, idle_s: float) -> J
     places = device.blobs.deliver(prepared.files, say=context.say, on_moved=on_moved, verify=context.verify)
     _try(context, context.engine.trial(prepared, places.__getitem__))
     command = context.engine.command(prepared, places.__getitem__, device.job_dir(run_id))
-    limit_c = settings["limits.zone_max_c"]
-    ceilings = {
-        sensor.name: limit_c * sensor.channels[0].raw_per_unit
-        for sensor in zones(device)
-        if limit_c is not None and sensor.channels[0].raw_per_unit is not None
-    }
-    return JobPlan(
+    pins = find_pins(device, lambda: find_root(device))
+    plan = JobPlan(
         run_id=run_id,
         lock=device.lock,
         wall_s=settings["limits.wall_s"],
         idle_s=idle_s,
         engine=command.argv,
         env=command.env,
-        sensors=device.sensors,
+        sensors=[_placed(device, sensor) for sensor in device.sensors],
         cpus=settings["cpus"],
-        ceilings=ceilings,
-        settings=_pins(device),
+        ceilings=ceilings(device, settings["limits.zone_max_c"]),
+        settings=[(device.there(path), value, path) for path, value in pins.files],
+        holds=pins.holds,
+        refused=pins.refused,
+        user=pins.user,
         memory_max_bytes=settings["limits.memory_bytes"],
     )
+    return plan, pins.root
 
 
 def _try(context: Context, trial: Command) -> None:
@@ -207,19 +208,20 @@ def _try(context: Context, trial: Command) -> None:
     context.tried.add(trial.argv)
 
 
-def _pins(device: Device) -> list[tuple[str, str]]:
-    """What the profile holds during a run: the files of the device and the values to write."""
-    governor = device.profile.pin.governor
-    return [(path, governor) for path in device.probe([_GOVERNORS])] if governor else []
+def _placed(device: Device, sensor: Sensor) -> Sensor:
+    """The sensor with its files where they are found on the device."""
+    if sensor.path is None:
+        return sensor
+    return dataclasses.replace(sensor, path=device.there(sensor.path), also=tuple(map(device.there, sensor.also)))
 
 
-def _start_when_free(context: Context, plan: JobPlan) -> None:
+def _start_when_free(context: Context, plan: JobPlan, root: Root | None) -> None:
     """Starts the job; a device that another job holds is waited for, as long as the precheck may take."""
     end = Deadline.after(context.settings["precheck.max_wait_s"])
     told = False
     while True:
         try:
-            return start(context.device, plan)
+            return start(context.device, plan, root.argv if root else None)
         except DeviceError as error:
             if error.code != "locked" or not end.left_s:
                 forget(context.device, plan.run_id)
@@ -234,10 +236,10 @@ def _start_when_free(context: Context, plan: JobPlan) -> None:
         time.sleep(min(0.5, max(end.left_s, 0.01)))
 
 
-def _put_back(context: Context) -> bool:
+def _put_back(context: Context, run_id: str) -> bool:
     """The agent died without finishing: puts the device's state back in its place; whether all of it could be."""
-    device = context.device
-    return device.run([device.agent, "undo", device.lock, f"{device.root}/jobs"]).ok
+    put_back(context.device, lambda: find_root(context.device))
+    return is_put_back(context.device, run_id)
 
 
 def _boot_id(context: Context) -> str | None:
@@ -258,6 +260,11 @@ def _skip(context: Context, pending: Pending, code: ReasonCode, why: str) -> Sto
 def _complain(context: Context, stored: StoredRun) -> None:
     """Tells a person, in one sentence, what became of a run that is not valid."""
     run: RunRecord = stored.record
+    if not run.undo.complete:
+        context.say(
+            f"{run.device}: not all that run {run.run_id} had changed on the device could be put back: the next run "
+            f"there tries again; its events 'agent.restore' say what ({stored.path / 'events.jsonl'})"
+        )
     if run.verdict == "valid":
         return
     words = "; ".join(f"{reason.code}: {reason.detail[:_LONGEST]}" for reason in run.reasons) or "no reason is known"

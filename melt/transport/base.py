@@ -64,7 +64,7 @@ class Completed:
 
 
 class Process(Protocol):
-    """A command that is under way, read while it writes."""
+    """A command that is under way, read while it writes, and written to if it was started with a stdin."""
 
     def read(self, deadline: Deadline) -> bytes:
         """What stdout has given since the last call: waits for the first byte; b"" is the end.
@@ -72,8 +72,14 @@ class Process(Protocol):
         Raises TransportTimeout when the deadline passes first; the command goes on.
         """
 
+    def write(self, data: bytes, deadline: Deadline) -> None:
+        """Gives the command's stdin all of `data`; what a command that has ended would have read is dropped.
+
+        Raises TransportTimeout when the command takes no more before the deadline; it goes on.
+        """
+
     def wait(self, deadline: Deadline) -> Completed:
-        """The end of the command, with the stdout not yet read. Raises TransportTimeout."""
+        """The end of the command, with the stdout not yet read; its stdin ends first. Raises TransportTimeout."""
 
     def close(self) -> None:
         """Ends the command if it has not ended, and lets go of it."""
@@ -93,8 +99,8 @@ class Transport(Protocol):
     def run(self, argv: Sequence[str], *, deadline: Deadline, stdin: bytes = b"") -> Completed:
         """Runs a command to its end."""
 
-    def start(self, argv: Sequence[str]) -> Process:
-        """Begins a command whose output is read while it runs."""
+    def start(self, argv: Sequence[str], *, has_stdin: bool = False) -> Process:
+        """Begins a command whose output is read while it runs; without `has_stdin` its stdin is empty."""
 
     def push(self, source: Path | Part, target: str, *, deadline: Deadline, executable: bool = False) -> None:
         """Makes `target` on the device a copy of `source`, whole or not at all.

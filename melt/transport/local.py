@@ -53,9 +53,9 @@ class LocalTransport:
                 raise
         return Completed(tuple(argv), _code(child), stdout, stderr)
 
-    def start(self, argv: Sequence[str]) -> Process:
+    def start(self, argv: Sequence[str], *, has_stdin: bool = False) -> Process:
         try:
-            return LocalProcess(argv, _spawn(argv, stdin=subprocess.DEVNULL))
+            return LocalProcess(argv, _spawn(argv, stdin=subprocess.PIPE if has_stdin else subprocess.DEVNULL))
         except OSError as error:
             return NotStarted(_not_started(argv, error))
 
@@ -96,6 +96,8 @@ class LocalProcess:
         self._argv = tuple(argv)
         self._child = child
         self._stderr = bytearray()
+        if child.stdin is not None:
+            os.set_blocking(child.stdin.fileno(), False)
 
     def read(self, deadline: Deadline) -> bytes:
         if self._child.stdout is None or self._child.stderr is None:
@@ -117,6 +119,21 @@ class LocalProcess:
             if not deadline.left_s:
                 raise TransportTimeout(f"'{shown(self._argv)}' on this computer said nothing before its limit")
 
+    def write(self, data: bytes, deadline: Deadline) -> None:
+        if self._child.stdin is None:
+            return
+        left, poll = memoryview(data), select.poll()
+        poll.register(self._child.stdin, select.POLLOUT)
+        while left:
+            if not poll.poll(deadline.left_s * 1000):
+                raise TransportTimeout(f"'{shown(self._argv)}' on this computer read nothing before its limit")
+            try:
+                left = left[os.write(self._child.stdin.fileno(), left) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                return
+
     def wait(self, deadline: Deadline) -> Completed:
         try:
             stdout, stderr = self._child.communicate(timeout=deadline.left_s)
@@ -131,7 +148,7 @@ class LocalProcess:
     def close(self) -> None:
         if self._child.returncode is None:
             _end(self._child)
-        for stream in (self._child.stdout, self._child.stderr):
+        for stream in (self._child.stdin, self._child.stdout, self._child.stderr):
             if stream is not None:
                 stream.close()
         self._child.wait()
@@ -146,6 +163,9 @@ class NotStarted:
     def read(self, deadline: Deadline) -> bytes:
         del deadline  # there is nothing to wait for
         return b""
+
+    def write(self, data: bytes, deadline: Deadline) -> None:
+        """Nobody is there to read it."""
 
     def wait(self, deadline: Deadline) -> Completed:
         del deadline

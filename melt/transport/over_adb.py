@@ -25,8 +25,8 @@ class OverAdb:
     def run(self, argv: Sequence[str], *, deadline: Deadline, stdin: bytes = b"") -> Completed:
         return shell_v2.run(self._link, argv, deadline=deadline, stdin=stdin)
 
-    def start(self, argv: Sequence[str]) -> Process:
-        return shell_v2.Command(self._link, argv)
+    def start(self, argv: Sequence[str], *, has_stdin: bool = False) -> Process:
+        return shell_v2.Command(self._link, argv, has_stdin=has_stdin)
 
     def push(self, source: Path | Part, target: str, *, deadline: Deadline, executable: bool = False) -> None:
         adb_sync.push(self._link, source, target, deadline=deadline, executable=executable)

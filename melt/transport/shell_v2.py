@@ -26,6 +26,7 @@ OUTPUT_LIMIT_BYTES = 64 << 20
 
 _STDIN, _STDOUT, _STDERR, _EXIT, _CLOSE_STDIN = range(5)
 _HEAD = struct.Struct("<BI")
+_END_OF_STDIN = _HEAD.pack(_CLOSE_STDIN, 0)
 _PACKET = 32768
 _LONGEST_SERVICE = 32_000
 """An adb server takes 65,535 bytes; a longer command goes through stdin."""
@@ -57,12 +58,13 @@ exit $code
 class Command:
     """A command on the device that is under way; see Process in base.py."""
 
-    def __init__(self, link: Link, argv: Sequence[str], stdin: bytes = b"") -> None:
+    def __init__(self, link: Link, argv: Sequence[str], stdin: bytes = b"", *, has_stdin: bool = False) -> None:
         self._argv = tuple(argv)
         self._link = link
         self._shown = f"'{_shortened(shown(argv))}' on {link.name}"
         service, before = _service(argv)
-        self._out = memoryview(_stdin_packets(before + stdin))
+        self._has_stdin = has_stdin
+        self._out = memoryview(_stdin_packets(before + stdin) + (b"" if has_stdin else _END_OF_STDIN))
         self._in = bytearray()
         self._first_line: bytearray | None = bytearray()
         self._pid: int | None = None
@@ -83,7 +85,18 @@ class Command:
         self._stdout.clear()
         return said
 
+    def write(self, data: bytes, deadline: Deadline) -> None:
+        self._out = memoryview(bytes(self._out) + _stdin_packets(data))
+        while self._out and self._code is None and not self._closed:
+            left_s = deadline.left_s
+            self._advance(left_s)
+            if self._out and not left_s:
+                raise TransportTimeout(f"{self._shown} read nothing before its limit")
+
     def wait(self, deadline: Deadline) -> Completed:
+        if self._has_stdin:
+            self._has_stdin = False
+            self._out = memoryview(bytes(self._out) + _END_OF_STDIN)
         if not self._ended_by(deadline):
             ended = self._end()
             how = "was ended" if ended else "could not be ended: its user may not"
@@ -242,7 +255,7 @@ def _stdin_packets(data: bytes) -> bytes:
     for at in range(0, len(data), _PACKET):
         piece = data[at : at + _PACKET]
         pieces += [_HEAD.pack(_STDIN, len(piece)), piece]
-    return b"".join([*pieces, _HEAD.pack(_CLOSE_STDIN, 0)])
+    return b"".join(pieces)
 
 
 def _shortened(text: str) -> str:

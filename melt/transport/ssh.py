@@ -49,10 +49,10 @@ class SshTransport:
             command.send_all(stdin)
         return command.finish(deadline)
 
-    def start(self, argv: Sequence[str]) -> Process:
+    def start(self, argv: Sequence[str], *, has_stdin: bool = False) -> Process:
         if (never := refused(argv)) is not None:
             return NotStarted(never)
-        return SshProcess(self._link, argv)
+        return SshProcess(self._link, argv, has_stdin=has_stdin)
 
     def push(self, source: Path | Part, target: str, *, deadline: Deadline, executable: bool = False) -> None:
         push(self._link, source, target, deadline=deadline, executable=executable)

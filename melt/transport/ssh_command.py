@@ -29,6 +29,7 @@ GRACE_S = 5.0
 """For what has to be put in order after a deadline."""
 _START_S = 15.0
 _CHUNK = 1 << 20
+_PIECE = 1 << 15
 _SHOWN = 200
 _MAX_COMMAND_BYTES = 131_000
 """A Linux kernel takes 128 KiB as one argument, and sshd gives the command to the login shell as one."""
@@ -280,13 +281,27 @@ class _Waker:
 class SshProcess:
     """A command that is under way on the device."""
 
-    def __init__(self, link: Link, argv: Sequence[str]) -> None:
-        self._command = Command(link, argv, Deadline.after(_START_S), has_stdin=False)
+    def __init__(self, link: Link, argv: Sequence[str], *, has_stdin: bool = False) -> None:
+        self._command = Command(link, argv, Deadline.after(_START_S), has_stdin=has_stdin)
+        self._has_stdin = has_stdin
 
     def read(self, deadline: Deadline) -> bytes:
         return self._command.read(deadline)
 
+    def write(self, data: bytes, deadline: Deadline) -> None:
+        left = memoryview(data)
+        while left and not self._command.ended:
+            try:
+                taken = self._command.send(bytes(left[:_PIECE]), deadline.left_s)
+            except TimeoutError:
+                raise TransportTimeout(f"{self._command.what} read nothing before its limit") from None
+            if not taken:
+                return
+            left = left[taken:]
+
     def wait(self, deadline: Deadline) -> Completed:
+        if self._has_stdin:
+            self._command.send_end()
         return self._command.finish(deadline)
 
     def close(self) -> None:

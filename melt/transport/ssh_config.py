@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import paramiko
 
@@ -57,9 +57,13 @@ class Own:
 
 
 def find_place(address: str, own: Own) -> Place:
-    """The server that an address leads to; the address wins over the configuration. Raises UsageError."""
-    user, alias, port = split_address(address)
-    options = _options(alias, own.config)
+    """The server that an address leads to; the address wins over the configuration. Raises UsageError.
+
+    `?config=FILE` after an address names a configuration that is read instead of `~/.ssh/config`.
+    """
+    bare, config = _split_config(address)
+    user, alias, port = split_address(bare)
+    options = _options(alias, config or own.config)
     command = options.get("proxycommand")
     jump = str(options.get("proxyjump") or "none")
     if command and jump == "none":
@@ -82,6 +86,17 @@ def find_place(address: str, own: Own) -> Place:
         known_hosts=(own.known_hosts,) if own.known_hosts else _known_hosts(options),
         jumps=tuple(word.strip() for word in jump.split(",") if word.strip() and word.strip().lower() != "none"),
     )
+
+
+def _split_config(address: str) -> tuple[str, Path | None]:
+    bare, asks, query = address.partition("?")
+    if not asks:
+        return address, None
+    key, _, value = query.partition("=")
+    path = Path(unquote(value))
+    if key != "config" or not path.is_absolute():
+        raise UsageError(f"address '{address}': only ?config=/FILE may follow it, a configuration in ssh's format")
+    return bare, path
 
 
 def split_address(address: str) -> tuple[str | None, str, int | None]:

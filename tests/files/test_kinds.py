@@ -38,9 +38,16 @@ SETTINGS: dict[str, Any] = {
         "warmup_n": 2,
         "idle_s": 0,
         "order": "blocks",
+        "mode": "sustained",
         "seed": 7,
     },
-    "precheck": {"zone_max_c": 40, "slope_max_c_per_min": 0.5, "max_wait_s": 60},
+    "precheck": {
+        "zone_max_c": 40,
+        "slope_max_c_per_min": 0.5,
+        "max_wait_s": 60,
+        "battery_min": 0.3,
+        "foreign_load_max": 0.5,
+    },
     "limits": {"wall_s": 900, "zone_max_c": 85, "memory_bytes": 1 << 30, "link_s": 5},
     "energy": {"idle": "never"},
     "cpus": "0,2-3",
@@ -67,7 +74,55 @@ WHOLE: dict[str, dict[str, Any]] = {
         **SETTINGS,
     },
     "lab": {
-        "devices": {"pi5": {"profile": "linux", "address": "local:", "workdir": "/tmp/w", "tags": ["a"], **SETTINGS}}
+        "devices": {
+            "pi5": {
+                "profile": "linux",
+                "address": "local:",
+                "workdir": "/tmp/w",
+                "tags": ["a"],
+                "sysroot": "/host",
+                "simulated": True,
+                "meter": "bench",
+                "usb": "hub1",
+                **SETTINGS,
+            }
+        },
+        "meters": {
+            "bench": {
+                "type": "joulescope",
+                "boundary": "battery",
+                "serial": "004000",
+                "rate_hz": 100.0,
+                "gain_error": 0.001,
+                "offset_error_w": 0.002,
+                "pulses": True,
+            },
+            "main": {"type": "monsoon", "boundary": "battery", "serial": "26589", "supply_v": 4.0},
+            "kit": {"type": "ppk2", "boundary": "battery", "port": "/dev/ttyACM0", "voltage_v": 3.8},
+            "pole": {
+                "type": "ina2xx",
+                "boundary": "board_input",
+                "chip": "ina228",
+                "bus": 1,
+                "address": "0x45",
+                "shunt_ohm": 0.015,
+                "max_current_a": 10.0,
+            },
+            "file": {
+                "type": "csv",
+                "boundary": "wall",
+                "path": "m.csv",
+                "column": "P",
+                "time_column": "t",
+                "unit": "mw",
+            },
+            "print": {"type": "command", "boundary": "wall", "argv": ["wattmeter"]},
+        },
+        "usb_switches": {
+            "hub1": {"type": "uhubctl", "hub": "1-1.4", "port": 2, "settle_s": 1.0},
+            "yk": {"type": "ykush", "port": 1, "serial": "YK1"},
+            "own": {"type": "command", "off": ["relay", "0"], "on": ["relay", "1"]},
+        },
     },
     "profile": {
         "name": "board",
@@ -76,14 +131,63 @@ WHOLE: dict[str, dict[str, Any]] = {
         "verified": True,
         "readings": ["thermal"],
         "periods_s": {"thermal": 0.5},
+        "clusters": [{"cpus": "0-3", "core": "Cortex-A76", "max_hz": 2400000000}],
+        "sensors": {
+            "whole": {
+                "read": "thermal",
+                "label": "VDD_IN",
+                "quantity": "power",
+                "boundary": "module",
+                "provenance": "measured",
+                "period_s": 0.05,
+                "response": {
+                    "refresh_s": 0.1,
+                    "averages": True,
+                    "lag_s": 0.02,
+                    "lag_error_s": 0.01,
+                    "gain_error": 0.01,
+                    "offset_error": 0.02,
+                    "calibrated": True,
+                },
+            }
+        },
+        "total": {"sum": ["whole"], "boundary": "module", "excludes": ["the carrier board"]},
+        "no_power": "it has none",
+        "battery": {
+            "capacity_mah": 4000,
+            "voltage_v": 3.85,
+            "floor": 0.4,
+            "current_unit": "ma",
+            "discharging": "positive",
+            "calibrated": True,
+        },
         "thermal": {"check": ["zone.*"], "ignore": ["cv*"]},
-        "pin": {"governor": "performance"},
+        "pin": {
+            "governor": "performance",
+            "cpu_hz": 1500000000,
+            "files": {"/sys/class/devfreq/*gpu/governor": "performance"},
+            "power_mode": "MAXN",
+            "commands": {
+                "stay-on": {
+                    "read": ["settings", "get", "global", "stay_on"],
+                    "set": ["svc", "power", "stayon", "true"],
+                    "restore": ["settings", "put", "global", "stay_on", "{old}"],
+                    "expect": "7",
+                    "root": True,
+                }
+            },
+            "awake": True,
+        },
+        "power_modes": {"MAXN": 0},
         "cpu": "armv8-a",
         "engines": {"onnxruntime": {"library": "/usr/lib/libonnxruntime.so"}},
         **SETTINGS,
     },
 }
-FREE = {"params", "inputs", "sweep", "devices.pi5", "periods_s", "engines", "devices.pi5.params"}
+FREE = {
+    *("params", "inputs", "sweep", "devices.pi5", "periods_s", "engines", "devices.pi5.params"),
+    *("meters", "usb_switches", "sensors", "pin.files", "pin.commands", "power_modes"),
+}
 """Mappings whose keys a person chooses, apart from those of the lab's devices."""
 
 
@@ -125,11 +229,15 @@ def at(data: Any, where: tuple[Any, ...]) -> Any:
     return data
 
 
+def dotted(where: tuple[Any, ...]) -> str:
+    return ".".join(map(str, where))
+
+
 EVERY_KEY = [(kind, where) for kind, data in WHOLE.items() for where in places(data) if isinstance(where[-1], str)]
 FIXED_KEYS = [
     (kind, where)
     for kind, where in EVERY_KEY
-    if ".".join(where[:-1]) not in FREE - {"devices.pi5"} and not (kind == "lab" and where == ("devices", "pi5"))
+    if dotted(where[:-1]) not in FREE - {"devices.pi5"} and not (kind == "lab" and where == ("devices", "pi5"))
 ]
 
 
@@ -145,7 +253,7 @@ def test_the_files_above_hold_every_key_there_is() -> None:
         assert set(SETTINGS[group]) == set(type(getattr(Workload.model_construct(), group)).model_fields)
 
 
-@pytest.mark.parametrize(("kind", "where"), FIXED_KEYS, ids=[f"{k}:{'.'.join(w)}" for k, w in FIXED_KEYS])
+@pytest.mark.parametrize(("kind", "where"), FIXED_KEYS, ids=[f"{k}:{dotted(w)}" for k, w in FIXED_KEYS])
 def test_a_typo_at_any_depth_names_the_file_the_place_and_the_nearest_key(
     tmp_path: Path, kind: str, where: tuple[str, ...]
 ) -> None:
@@ -155,10 +263,10 @@ def test_a_typo_at_any_depth_names_the_file_the_place_and_the_nearest_key(
     path = write(tmp_path, kind, data)
     sentence = refusal(kind, path)
     assert str(path) in sentence
-    assert f"key '{'.'.join((*where[:-1], typo))}' is not known: did you mean '{where[-1]}'?" in sentence
+    assert f"key '{dotted((*where[:-1], typo))}' is not known: did you mean '{where[-1]}'?" in sentence
 
 
-@pytest.mark.parametrize(("kind", "where"), EVERY_KEY, ids=[f"{k}:{'.'.join(w)}" for k, w in EVERY_KEY])
+@pytest.mark.parametrize(("kind", "where"), EVERY_KEY, ids=[f"{k}:{dotted(w)}" for k, w in EVERY_KEY])
 def test_a_value_of_another_type_is_told_with_its_place(tmp_path: Path, kind: str, where: tuple[str, ...]) -> None:
     free = where[-2:-1] == ("params",) or where[0] == "sweep"
     wrong: dict[str, list[str]] = {"no": ["such", "thing"]}
@@ -180,6 +288,8 @@ def test_a_value_of_another_type_is_told_with_its_place(tmp_path: Path, kind: st
         "protocol.preset": ["Quick", 3, True, None, ["quick"]],
         "protocol.order": ["random", None],
         "precheck.zone_max_c": [True, "40", float("nan"), float("inf"), float("-inf"), 1e9],
+        "precheck.battery_min": [True, -0.1, 1.1, 30, "0.3"],
+        "precheck.foreign_load_max": [0, -1, "half", float("inf")],
         "limits.wall_s": [0, -5, None, float("inf")],
         "limits.memory_bytes": [0, 0.5, 2**63, "1 GiB"],
         "energy.idle": ["always", False, None],

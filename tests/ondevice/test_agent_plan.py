@@ -12,7 +12,7 @@ from agent_jobs import LIMIT_S, command_sensor, file_sensor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from melt.job.plan import JobPlan
+from melt.job.plan import Hold, JobPlan
 
 if TYPE_CHECKING:
     from agent_jobs import Bench
@@ -32,7 +32,9 @@ WHOLE = JobPlan(
     sensors=[file_sensor("temp", "/sys/temp", reopen=True), command_sensor("says", "/bin/echo", "1")],
     cpus="0,2-3",
     ceilings={"temp": 85000.0},
-    settings=[("/no/such/file", "value")],
+    settings=[("/no/such/file", "value"), ("/no/such/file", "value", "/sys/shown")],
+    holds=[Hold("mode", "MAXN", ("/bin/false", ""), ("/bin/false", "{old}"), ("/bin/false",))],
+    refused=[("governor", "performance", "no file matches it")],
     memory_max_bytes=1 << 30,
 ).text()
 
@@ -85,6 +87,7 @@ def test_an_engine_may_have_thousands_of_words(agent: Path) -> None:
         "cpus 0" + ",0" * 1000,
         "sample t 20000 1000 file",
         "sample t 20000 1000 pipe /x",
+        "sample t 20000 1000 file" + " /x" * 17,
         "sample t 999 1000 file /x",
         "sample t 20000 0 file /x",
         "sample t 199999 1000 command /bin/true",
@@ -103,6 +106,25 @@ def test_an_engine_may_have_thousands_of_words(agent: Path) -> None:
         "set /x",
         "set /x " + "v" * 5000,
         "set /" + "p" * 5000 + " v",
+        "set /x v /shown more",
+        "set /x v /" + "p" * 5000,
+        "hold mode v 1 1 1 a b",
+        "hold mode v 1 1 1 a b c d",
+        "hold mode v 0 2 1 a b c",
+        "hold mode v -1 3 1 a b c",
+        "hold mode v x 1 1 a b c",
+        "hold two%20words v 1 1 1 a b c",
+        "hold mode " + "v" * 300 + " 1 1 1 a b c",
+        "hold mode v 60 1 1" + " x" * 62,
+        "hold mode v 1 1 1 a b " + "c" * 9000,
+        "hold mode v 9223372036854775807 9223372036854775807 3 a b c",
+        "refused /x v",
+        "refused /x v why more",
+        "user 0",
+        "user -1 0",
+        "user 0 0 many",
+        "user 0 0" + " 1" * 65,
+        "user 99999999999 0",
         "env KEY",
         "engine",
         "engine /bin/true " + " ".join("x" * 9000),

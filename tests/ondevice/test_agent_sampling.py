@@ -23,6 +23,7 @@ from agent_jobs import (
 from agent_jobs import Bench as TheBench
 
 from melt.job import ENGINE_SENSOR, read_trace
+from melt.records import Sensor
 
 if TYPE_CHECKING:
     from agent_jobs import Bench, Job
@@ -106,6 +107,57 @@ def test_random_bytes_come_through_the_trace(bench: Bench, board: Path) -> None:
     job.run()
     for name, content in data.items():
         assert {row.value for row in job.rows(name)} == {content}
+
+
+def several(name: str, *paths: Path, period_s: float = 0.02, timeout_s: float = 5.0, reopen: bool = False) -> Sensor:
+    first, *also = map(str, paths)
+    return Sensor(name, (), period_s, path=first, also=tuple(also), timeout_s=timeout_s, reopen=reopen)
+
+
+@pytest.mark.parametrize("reopen", [False, True])
+def test_several_files_of_one_sensor_are_one_row_with_a_line_end_between_them(
+    bench: Bench, board: Path, reopen: bool
+) -> None:
+    for name, content in (("volt", b"5000\n"), ("curr", b"120\n\n"), ("lines", b"a\nb\0"), ("empty", b"")):
+        (board / name).write_bytes(content)
+    paths = [board / name for name in ("volt", "empty", "curr", "lines", "empty")]
+    job = bench.job(engine=WAITS, sensors=[several("rail", *paths, reopen=reopen)], idle_s=0.1)
+    job.start()
+    sampled(job, "rail", 3)
+    (board / "curr").write_bytes(b"121\n")
+    sampled(job, "rail", 2, b"5000\n\n121\na\nb\n")
+    job.go()
+    job.ended()
+    rows = job.rows("rail")
+    assert rows[0].value == b"5000\n\n120\na\nb\n"
+    assert {row.error for row in rows} == {""}
+
+
+def test_one_file_of_several_that_fails_is_the_row_s_error_until_it_is_back(bench: Bench, board: Path) -> None:
+    (board / "a").write_text("1\n")
+    (board / "c").write_text("3\n")
+    job = bench.job(engine=WAITS, sensors=[several("all", board / "a", board / "b", board / "c")])
+    job.start()
+    sampled(job, "all", 2, error="missing")
+    (board / "b").write_text("2\n")
+    sampled(job, "all", 2, b"1\n2\n3")
+    job.go()
+    assert job.ended()["exit"] == 0
+    assert {row.value for row in job.rows("all") if row.error} == {b""}
+
+
+def test_one_file_of_several_that_hangs_costs_that_sensor_only(bench: Bench, board: Path) -> None:
+    (board / "a").write_text("1\n")
+    os.mkfifo(board / "stuck")
+    sensors = [several("both", board / "a", board / "stuck", timeout_s=0.1), file_sensor("fine", board / "a")]
+    job = bench.job(engine=WAITS, sensors=sensors)
+    job.start()
+    sampled(job, "both", 1, error="hangs")
+    seen = len(job.rows("fine"))
+    sampled(job, "fine", seen + 3, b"1")
+    job.go()
+    job.ended()
+    assert job.event("agent.sensor")["sensor"] == "both"
 
 
 def test_line_ends_and_nuls_at_the_end_are_left_out_and_nothing_else(bench: Bench, board: Path) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from agent_jobs import LIMIT_S, SLEEPS, WAITS, Bench, command_sensor, file_sensor, shell, until
 
+from melt.job.plan import Hold
+from melt.records import Sensor
+
 pytestmark = pytest.mark.peer
 
 SOURCES = sorted((Path(__file__).parents[2] / "melt" / "ondevice" / "agent").glob("*.c"))
@@ -50,7 +53,11 @@ def test_a_busy_job_shows_no_error(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "knob").write_text("old\n")
     for name in ("stuck", "mute"):
         os.mkfifo(tmp_path / name)
+    (tmp_path / "mode").write_text("old\n")
+    read, back = f"cat {tmp_path}/mode", f'echo "$1" > {tmp_path}/mode'
+    both = (str(tmp_path / "bytes"), (str(tmp_path / "temp"),))
     sensors = [
+        Sensor("both", (), 0.005, path=both[0], also=both[1]),
         file_sensor("bytes", tmp_path / "bytes", 0.005),
         file_sensor("temp", tmp_path / "temp", 0.01, reopen=True),
         file_sensor("stuck", tmp_path / "stuck", timeout_s=0.05),
@@ -64,7 +71,12 @@ def test_a_busy_job_shows_no_error(bench: Bench, tmp_path: Path) -> None:
         engine=shell("setsid sleep 600 & sleep 600"),
         sensors=sensors,
         ceilings={"temp": 100.0, "hot": 100.0},
-        settings=[(str(tmp_path / "knob"), "new"), (str(tmp_path / "absent"), "1")],
+        settings=[(str(tmp_path / "knob"), "new"), (str(tmp_path / "absent"), "1"), (str(tmp_path / "mute"), "1")],
+        holds=[
+            Hold("mode", "new", shell(f"echo new > {tmp_path}/mode"), (*shell(back), "sh", "{old}"), shell(read)),
+            Hold("never", "new", shell("exit 1"), shell("exit 1"), shell(read)),
+        ],
+        refused=[("governor", "performance", "no file matches it")],
         env={"KEY": "value"},
         cpus=str(min(os.sched_getaffinity(0))),
         idle_s=0.1,
@@ -80,6 +92,7 @@ def test_a_busy_job_shows_no_error(bench: Bench, tmp_path: Path) -> None:
     assert (status["why"], status["undone"]) == ("ceiling", True)
     assert job.log() == ""
     assert (tmp_path / "knob").read_text() == "old\n"
+    assert (tmp_path / "mode").read_text() == "old\n"
 
 
 def test_a_job_that_is_killed_and_one_that_is_stopped_show_no_error(bench: Bench, tmp_path: Path) -> None:
@@ -103,7 +116,17 @@ def test_a_job_that_is_killed_and_one_that_is_stopped_show_no_error(bench: Bench
 
 
 @pytest.mark.parametrize(
-    "plan", [b"", b"%", b"sample a 1 1 file", b"cpus 0-" + b"9" * 50, b"set /x " + b"v" * 9000, b"\xff" * 9000]
+    "plan",
+    [
+        b"",
+        b"%",
+        b"sample a 1 1 file",
+        b"cpus 0-" + b"9" * 50,
+        b"set /x " + b"v" * 9000,
+        b"\xff" * 9000,
+        b"hold a b 48 48 48 x x x",
+        b"user 1 1" + b" 1" * 100,
+    ],
 )
 def test_a_plan_that_is_refused_shows_no_error(bench: Bench, plan: bytes) -> None:
     done = bench.planned("job", plan).verb("start")
@@ -119,3 +142,21 @@ def test_questions_to_the_file_system_show_no_error(bench: Bench, tmp_path: Path
     ):
         done = subprocess.run([bench.agent, *argv], env=bench.env, capture_output=True, timeout=LIMIT_S, check=False)
         assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_damaged_journal_shows_no_error(bench: Bench) -> None:
+    folder = bench.root / "jobs" / "crashed"
+    folder.mkdir(parents=True)
+    lines = [b"run", b"run a b 2147483647 2147483647 x x", b"run a b 1 1 %zz x", b"run a b 30 40" + b" x" * 70, b"/x"]
+    (folder / "undo").write_bytes(b"\n".join([b"boot_id " + b"x" * 200, *lines, *[b"/no/such/file 1"] * 200]))
+    done = bench.undo()
+    assert (done.returncode, done.stderr) == (1, b"1 undo journals could not be finished\n")
+
+
+def test_the_even_verbs_show_no_error(bench: Bench, tmp_path: Path) -> None:
+    env = {**bench.env, "MELT_EVENTS": str(tmp_path / "events")}
+    for argv, stdin in ((["rest", "5"], b""), (["burn", "50", "5", "5"], b""), (["clock"], b"?" * 1000)):
+        done = subprocess.run(
+            [bench.agent, *argv], env=env, input=stdin, capture_output=True, timeout=LIMIT_S, check=False
+        )
+        assert (done.returncode, done.stderr, done.stdout.count(b"\n")) == (0, b"", len(stdin))

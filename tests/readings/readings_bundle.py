@@ -25,13 +25,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from melt.readings import READINGS, absent, left_out
+from melt.files.profile import load_profile
+from melt.readings import READINGS, Reading, absent, found, left_out, matching, text_of
 from melt.records import Captured
 
 if TYPE_CHECKING:
-    from melt.records import Sensor
+    from melt.records import Response, Sensor
 
 CAPTURED = Path(__file__).parent / "captured"
+ANY_LINUX = frozenset(load_profile("linux").readings)
 
 PROLOGUE = r"""# melt: what this device tells about itself; it reads and writes nothing else
 limit=; command -v timeout >/dev/null 2>&1 && limit='timeout 2'
@@ -48,7 +50,21 @@ file() {
     esac
   done
 }
-call() { echo "=== \$ $*"; answer "$@"; }
+# of a phone's properties only what tells the kind of phone: no serial number, no subscriber, no account
+kind() {
+  sed -n -e '/^\[ro\.product\./p' -e '/^\[ro\.soc\./p' -e '/^\[ro\.build\./p' -e '/^\[ro\.board\.platform\]/p' \
+    -e '/^\[ro\.hardware/p' -e '/^\[ro\.chipname\]/p'
+}
+call() {
+  command -v "$1" >/dev/null 2>&1 || return 0
+  out=$(answer "$@")
+  case $?:$1 in
+    0:getprop) echo "=== \$ $*"; printf '%s\n' "$out" | kind ;;
+    0:*) echo "=== \$ $*"; printf '%s\n' "$out" ;;
+    124:*) echo "=== \$ $* !! hangs" ;;
+    *) echo "=== \$ $* !! failed" ;;
+  esac
+}
 """
 
 
@@ -71,18 +87,31 @@ def read(text: bytes) -> dict[str, Captured]:
     return found
 
 
+def asked(captures: dict[str, Captured]) -> list[Reading]:
+    """The readings that `captures` has an answer to, and those that any Linux is asked for.
+
+    Of a listing without /proc/cpuinfo only the former: somebody has published a part of what a device would tell.
+    """
+    whole = not captures or "/proc/cpuinfo" in captures
+
+    def is_asked(reading: Reading) -> bool:
+        if whole and (reading.name in ANY_LINUX or (reading.facts and reading.asked_always)):
+            return True
+        return " ".join(reading.argv) in captures or any(any(matching(captures, glob)) for glob in reading.paths)
+
+    return [reading for reading in READINGS.values() if is_asked(reading)]
+
+
 def told(captures: dict[str, Captured]) -> dict[str, Any]:
     """Everything that the readings make of `captures`, as plain JSON."""
-    facts = [fact for reading in READINGS.values() if reading.facts for fact in reading.facts(captures)]
-    sensors = [reading for reading in READINGS.values() if reading.sensors]
+    readings = asked(captures)
+    facts = [fact for reading in readings if reading.facts for fact in reading.facts(captures)]
+    sensors = [reading for reading in readings if reading.sensors]
     return {
         "facts": {fact.name: fact.value for fact in facts if fact.value is not None},
         "unknown": {fact.name: fact.reason for fact in facts if fact.value is None},
         "sensors": {
-            sensor.name: _sensor(sensor, captures)
-            for reading in sensors
-            if reading.sensors
-            for sensor in reading.sensors(captures)
+            sensor.name: _sensor(sensor, captures) for of_one in found(sensors, captures).values() for sensor in of_one
         },
         "absent": {reading.name: reason for reading in sensors if (reason := absent(reading, captures))},
         "left_out": {path: why for reading in sensors for path, why in left_out(reading, captures).items()},
@@ -90,19 +119,24 @@ def told(captures: dict[str, Captured]) -> dict[str, Any]:
 
 
 def _sensor(sensor: Sensor, captures: dict[str, Captured]) -> dict[str, Any]:
-    source = sensor.path or " ".join(sensor.argv)
     return {
-        "source": source,
+        "source": sensor.source,
         "period_s": sensor.period_s,
         "channels": {
             channel.name: {
-                "value": channel.parse(captures[source].data),
+                "value": channel.parse(text_of(captures, sensor)),
                 "quantity": channel.quantity,
                 **_set(boundary=channel.boundary, provenance=channel.provenance, wraps_at=channel.wraps_at),
+                **_set(label=channel.label or None, not_for_energy=channel.not_for_energy),
+                **_response(channel.response),
             }
             for channel in sensor.channels
         },
     }
+
+
+def _response(response: Response | None) -> dict[str, Any]:
+    return {"response": response.model_dump(exclude_defaults=True)} if response else {}
 
 
 def _set(**fields: str | float | None) -> dict[str, str | float]:

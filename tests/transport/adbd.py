@@ -1,16 +1,12 @@
 """A real adb daemon (Debian 13's) and an adb server of our own, both on loopback only, ended by process id.
 
-The daemon's packages are fetched once with an apt configuration of its own, made from this machine's source list with
-the suite's name replaced, and unpacked into melt's cache: the system's packages are left alone. The daemon runs under
-the dynamic linker it comes with, behind a preload that binds it to loopback (loopback_only.c).
+How the daemon is had and started is the virtual phone's way (melt/virtual/adbd.py); here are the faults.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import platform
-import shutil
 import socket
 import subprocess
 import time
@@ -22,8 +18,10 @@ import psutil
 import pytest
 from debian import unpacked
 
+from melt.errors import DeviceError
 from melt.transport.adb import AdbTransport, Server
 from melt.transport.adb_tcp import AdbTcpTransport
+from melt.virtual import adbd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,20 +34,16 @@ _LIMIT_S = 20.0
 
 def daemon_files() -> Path:
     """The folder that the daemon is unpacked in, fetched once; skips, saying why, where it cannot be had."""
-    if platform.machine() != "x86_64":
-        pytest.skip(f"adb is NOT tested: its path names are those of x86_64, and this is {platform.machine()}")
-    if shutil.which("cc") is None:
-        pytest.skip("adb is NOT tested: this machine has no cc")
-    return unpacked("adbd", "adb is", with_all_it_needs=True)
+    try:
+        return adbd.daemon_files()
+    except DeviceError as error:
+        pytest.skip(f"adb is NOT tested: {error}")
 
 
 def other_adb() -> list[Path | str]:
     """An adb of another version than the one that melt brings, as a command; skips where it cannot be had."""
     files = unpacked("adb", "an adb server of another version is", with_all_it_needs=True)
-    libraries = files / "usr/lib/x86_64-linux-gnu"
-    path = ":".join(str(part) for part in (libraries, libraries / "android", libraries / "systemd"))
-    program = files / "usr/lib/android-sdk/platform-tools/adb"
-    return [libraries / "ld-linux-x86-64.so.2", "--library-path", path, program]
+    return [*adbd.linker(files), files / "usr/lib/android-sdk/platform-tools/adb"]
 
 
 def until(what: str, true: Callable[[], object], limit_s: float = _LIMIT_S) -> None:
@@ -77,10 +71,8 @@ class Daemon:
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self._folder = folder
-        self._files = daemon_files()
-        self._preload = folder / "loopback_only.so"
-        source = Path(__file__).with_name("loopback_only.c")
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", self._preload, source, "-ldl"], check=True)
+        daemon_files()
+        self._argv = adbd.daemon_argv(folder)
         self._process: subprocess.Popen[bytes] | None = None
         self._left: set[psutil.Process] = set()
         self.start()
@@ -91,13 +83,10 @@ class Daemon:
 
     def start(self) -> None:
         """Begins anew at the same port."""
-        libraries = self._files / "usr/lib/x86_64-linux-gnu"
-        path = ":".join(str(part) for part in (libraries, libraries / "android", libraries / "systemd"))
-        argv = [libraries / "ld-linux-x86-64.so.2", "--library-path", path, "--preload", self._preload]
         with (self._folder / "adbd.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*argv, self._files / "usr/lib/android-sdk/platform-tools/adbd"],
-                env={"PATH": os.environ["PATH"], "HOME": str(self._folder), "ADBD_PORT": str(self.port)},
+                self._argv,
+                env=adbd.daemon_environment(self._folder, self.port, os.environ["PATH"]),
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -207,6 +207,57 @@ def test_a_started_command_has_no_stdin(peer: Peer) -> None:
     process.close()
 
 
+def test_a_command_is_answered_line_by_line(peer: Peer) -> None:
+    process = peer.transport.start(["sh", "-c", 'while read -r x; do echo "<$x>"; done; echo end'], has_stdin=True)
+    try:
+        for word in (b"one", b"two", b"a" * 1000):
+            process.write(word + b"\n", Deadline.after(LIMIT_S))
+            said = b""
+            while not said.endswith(b"\n"):
+                said += process.read(Deadline.after(LIMIT_S))
+            assert said == b"<%b>\n" % word
+        done = process.wait(Deadline.after(LIMIT_S))
+    finally:
+        process.close()
+    assert (done.code, done.stdout) == (0, b"end\n")
+
+
+def test_every_byte_that_is_written_arrives_also_a_megabyte_at_once(peer: Peer) -> None:
+    process = peer.transport.start(["wc", "-c"], has_stdin=True)
+    process.write(EVERY_BYTE * 16, Deadline.after(LIMIT_S))
+    process.write(EVERY_BYTE, Deadline.after(LIMIT_S))
+    done = process.wait(Deadline.after(LIMIT_S))
+    process.close()
+    assert int(done.stdout) == 17 * len(EVERY_BYTE)
+
+
+def test_writing_to_a_command_that_reads_nothing_ends_at_the_deadline(peer: Peer) -> None:
+    process = peer.transport.start(["sh", "-c", "echo $$; exec sleep 600"], has_stdin=True)
+    try:
+        pid = int(process.read(Deadline.after(LIMIT_S)))
+        with pytest.raises(TransportTimeout):
+            process.write(bytes(64 << 20), Deadline.after(PROMPT_S))
+    finally:
+        process.close()
+    assert peer.gone(pid)
+
+
+def test_writing_to_a_command_that_has_ended_or_never_was_is_no_error(peer: Peer) -> None:
+    for argv in (["true"], ["no-such-program"]):
+        process = peer.transport.start(argv, has_stdin=True)
+        assert end_of(process) == b""
+        process.write(b"word\n", Deadline.after(LIMIT_S))
+        process.wait(Deadline.after(LIMIT_S))
+        process.close()
+
+
+def test_letting_go_of_a_command_that_waits_for_its_stdin_ends_it(peer: Peer) -> None:
+    process = peer.transport.start(["sh", "-c", "echo $$; exec cat"], has_stdin=True)
+    pid = int(process.read(Deadline.after(LIMIT_S)))
+    process.close()
+    assert peer.gone(pid)
+
+
 def test_closing_a_command_ends_it_with_its_children(peer: Peer) -> None:
     process = peer.transport.start(["sh", "-c", "sleep 600 & echo $! $$; wait"])
     child, leader = map(int, process.read(Deadline.after(LIMIT_S)).split())

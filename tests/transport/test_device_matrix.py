@@ -194,7 +194,10 @@ def test_a_reboot_is_told_from_a_killed_job(
 
 def on(far: Far, process: psutil.Process) -> bool:
     """Whether a process runs on the far device: it was started from its work folder."""
-    return str(far.workspace.workdir) in " ".join(process.cmdline())
+    try:
+        return str(far.workspace.workdir) in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has ended meanwhile
+        return False
 
 
 ADDRESSES = {

@@ -152,7 +152,8 @@ static void become_engine(const Plan *plan, pid_t agent, int report) {
     cpu_set_t cpus;
     const char *step = "start";
     setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a killed agent leaves no engine behind */
+    if (!drop_to_user(&plan->user)) goto failed;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a killed agent leaves no engine behind; becoming a user would lose it */
     if (getppid() != agent) _exit(126); /* it was killed before that */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -337,6 +338,7 @@ static void carry_out(Job *job) {
     SamplerCounts counts = sampler_end();
     int64_t cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu_before, wall = now_ns() - began;
     kill_descendants();
+    if (ready) state_held(); /* what somebody else changed meanwhile, before it is put back */
     job->phase = "undo";
     job->undone = state_restore(job->dir);
     char more[256];
@@ -420,6 +422,10 @@ int job_start(const char *job_dir) {
     drop_inherited_files();
     snprintf(path, sizeof path, "%s/plan", full);
     if (!plan_read(path, &plan)) return EXIT_USAGE;
+    if (!files_as_user(&plan.user)) {
+        say("user %d: %s", (int)plan.user.uid, strerror(errno));
+        return EXIT_FAILED;
+    }
     /* A host whose link was cut may ask twice: a job is carried out once. */
     snprintf(path, sizeof path, "%s/status", full);
     int lock = access(path, F_OK) == 0 ? -3 : take_lock(&plan);
@@ -551,6 +557,10 @@ int job_stop(const char *job_dir, int64_t limit_ns) {
         if (!told && read_file(path, text, sizeof text) > 0) {
             const char *pid = strstr(text, "\"agent_pid\":");
             if (pid && atoi(pid + 12) > 1) told = kill(atoi(pid + 12), SIGTERM) == 0;
+            if (pid && !told && errno == EPERM) {
+                say("%s: its agent runs as another user", job_dir);
+                return EXIT_DENIED;
+            }
         }
         if (now_ns() > limit) {
             say("%s: still running", job_dir);

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_PLAN = 1 << 20, MAX_CPUS = 1024 };
+enum { MAX_PLAN = 1 << 20, MAX_CPUS = 1024, MAX_HOLD_WORDS = 48, MAX_HOLD_BYTES = 8192 };
 
 static int hex(char c) {
     if (c >= '0' && c <= '9') return c - '0';
@@ -50,7 +50,7 @@ size_t encode_word(char *out, size_t room, const char *word) {
     return used;
 }
 
-static bool number(const char *text, int64_t low, int64_t high, int64_t *out) {
+bool number(const char *text, int64_t low, int64_t high, int64_t *out) {
     char *end;
     errno = 0;
     long long value = strtoll(text, &end, 10);
@@ -79,7 +79,7 @@ static bool is_name(const char *text, size_t room) {
     return n > 0 && n < room;
 }
 
-/* sample NAME PERIOD_US TIMEOUT_MS file|reopen PATH   or   … command ARGV… */
+/* sample NAME PERIOD_US TIMEOUT_MS file|reopen PATH [PATH…]   or   … command ARGV… */
 static bool parse_sample(Plan *plan, char **w, int n) {
     if (n < 6 || plan->n_sensors == MAX_SENSORS || !is_name(w[1], NAME_LEN) || sensor_named(plan, w[1])) return false;
     Sensor *s = &plan->sensors[plan->n_sensors];
@@ -94,11 +94,46 @@ static bool parse_sample(Plan *plan, char **w, int n) {
         if (period_us < 200000) return false; /* a process a sample: never faster than every 200 ms */
         s->argv = words_copy(w + 5, n - 5);
     } else {
-        if (n != 6 || (!s->reopen && strcmp(w[4], "file"))) return false;
-        s->path = strdup(w[5]);
+        if (n - 5 > MAX_FILES || (!s->reopen && strcmp(w[4], "file"))) return false;
+        for (s->n_paths = 0; s->n_paths < n - 5; s->n_paths++) s->paths[s->n_paths] = strdup(w[5 + s->n_paths]);
     }
     plan->n_sensors++;
     return true;
+}
+
+/* hold NAME VALUE N_SET N_RESTORE N_READ WORDS… : three commands, one after the other */
+static bool parse_hold(Plan *plan, char **w, int n) {
+    int64_t counts[3], words = 0;
+    size_t bytes = 0;
+    if (n < 9 || plan->n_sets == MAX_SETS || !is_name(w[1], NAME_LEN) || strlen(w[2]) >= NAME_LEN * 4) return false;
+    for (int i = 0; i < 3; i++) {
+        if (!number(w[3 + i], 1, MAX_HOLD_WORDS, &counts[i])) return false;
+        words += counts[i];
+    }
+    for (int i = 6; i < n; i++) bytes += strlen(w[i]) + 1;
+    if (words != n - 6 || words > MAX_HOLD_WORDS || bytes > MAX_HOLD_BYTES) return false;
+    char **set = w + 6, **restore = set + counts[0], **read = restore + counts[1];
+    plan->sets[plan->n_sets++] = (Setting){
+        .name = strdup(w[1]),
+        .value = strdup(w[2]),
+        .set = words_copy(set, (int)counts[0]),
+        .restore = words_copy(restore, (int)counts[1]),
+        .read = words_copy(read, (int)counts[2]),
+    };
+    return true;
+}
+
+/* user UID GID [GROUP…] */
+static bool parse_user(User *user, char **w, int n) {
+    int64_t id;
+    if (n < 3 || n - 3 > MAX_GROUPS || !number(w[1], 0, INT32_MAX, &id)) return false;
+    user->uid = (uid_t)id;
+    for (int i = 2; i < n; i++) {
+        if (!number(w[i], 0, INT32_MAX, &id)) return false;
+        if (i == 2) user->gid = (gid_t)id;
+        else user->groups[user->n_groups++] = (gid_t)id;
+    }
+    return user->given = true;
 }
 
 static bool parse_line(Plan *plan, char **w, int n) {
@@ -142,11 +177,20 @@ static bool parse_line(Plan *plan, char **w, int n) {
         s->ceiling = strtod(w[2], &end);
         return s->has_ceiling = end != w[2] && !*end && isfinite(s->ceiling);
     }
-    if (!strcmp(w[0], "set")) {
-        if (n != 3 || plan->n_sets == MAX_SETS || w[1][0] != '/' || strlen(w[1]) >= PATH_MAX || strlen(w[2]) >= MAX_VALUE - 1) return false;
-        plan->sets[plan->n_sets++] = (Setting){strdup(w[1]), strdup(w[2])};
+    if (!strcmp(w[0], "set")) { /* PATH VALUE [SHOWN] */
+        if (n < 3 || n > 4 || plan->n_sets == MAX_SETS || w[1][0] != '/' || strlen(w[1]) >= PATH_MAX || strlen(w[2]) >= MAX_VALUE - 1 ||
+            (n == 4 && strlen(w[3]) >= PATH_MAX))
+            return false;
+        plan->sets[plan->n_sets++] = (Setting){.name = strdup(w[1]), .value = strdup(w[2]), .shown = n == 4 ? strdup(w[3]) : NULL};
         return true;
     }
+    if (!strcmp(w[0], "refused")) { /* NAME VALUE WHY : what was to be held and cannot even be tried */
+        if (n != 4 || plan->n_sets == MAX_SETS || strlen(w[1]) >= PATH_MAX || strlen(w[2]) >= MAX_VALUE - 1) return false;
+        plan->sets[plan->n_sets++] = (Setting){.name = strdup(w[1]), .value = strdup(w[2]), .why = strdup(w[3])};
+        return true;
+    }
+    if (!strcmp(w[0], "hold")) return parse_hold(plan, w, n);
+    if (!strcmp(w[0], "user")) return !plan->user.given && parse_user(&plan->user, w, n);
     if (!strcmp(w[0], "env")) {
         for (int i = 1; i < n; i++)
             if (!strchr(w[i], '=')) return false;

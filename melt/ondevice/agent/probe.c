@@ -1,19 +1,14 @@
 /* probe TIMEOUT_MS GLOB… : expands the globs and reads every file once, each with a time limit; one JSON line a file.
  *
- * A file that hangs costs its time limit and a thread, and nothing else. */
+ * A file that hangs costs its time limit, and nothing else. */
 #include "agent.h"
 
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <fnmatch.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 enum { MAX_PATHS = 4096, MAX_DATA = 65536 };
 
@@ -58,39 +53,7 @@ static void expand(const char *done, const char *pattern) {
     if (n >= 0) free(entries);
 }
 
-typedef struct {
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    char *path;
-    bool done;
-    int error;
-    ssize_t n;
-    char data[MAX_DATA + 1];
-} Read;
-
-static void *read_thread(void *argument) {
-    Read *r = argument;
-    int fd = open(r->path, O_RDONLY | O_CLOEXEC);
-    int error = fd < 0 ? errno : 0;
-    ssize_t used = 0;
-    while (fd >= 0 && used < MAX_DATA) {
-        ssize_t n = read(fd, r->data + used, (size_t)(MAX_DATA - used));
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) error = errno;
-        if (n <= 0) break;
-        used += n;
-    }
-    if (fd >= 0) close(fd);
-    pthread_mutex_lock(&r->mutex);
-    r->n = used;
-    r->error = error;
-    r->done = true;
-    pthread_cond_signal(&r->changed);
-    pthread_mutex_unlock(&r->mutex);
-    return NULL;
-}
-
-static void print_read(const char *path, const Read *r, int64_t took_ns, const char *error) {
+static void print_read(const char *path, const char *data, size_t n, int64_t took_ns, const char *error) {
     static char escaped[6 * MAX_DATA + 8];
     char name[6 * PATH_MAX + 8];
     escape_json(name, sizeof name, path, strlen(path));
@@ -98,7 +61,7 @@ static void print_read(const char *path, const Read *r, int64_t took_ns, const c
         printf("{\"path\":\"%s\",\"ns\":%lld,\"error\":\"%s\"}\n", name, (long long)took_ns, error);
         return;
     }
-    escape_json(escaped, sizeof escaped, r->data, (size_t)r->n);
+    escape_json(escaped, sizeof escaped, data, n);
     printf("{\"path\":\"%s\",\"ns\":%lld,\"data\":\"%s\"}\n", name, (long long)took_ns, escaped);
 }
 
@@ -114,27 +77,11 @@ int probe(int argc, char **argv) {
         else expand("", argv[i]);
     }
     for (int i = 0; i < n_paths; i++) {
-        Read *r = calloc(1, sizeof *r); /* left to the thread where it hangs */
-        if (!r) return EXIT_FAILED;
-        pthread_condattr_t attributes;
-        pthread_condattr_init(&attributes);
-        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-        pthread_mutex_init(&r->mutex, NULL);
-        pthread_cond_init(&r->changed, &attributes);
-        r->path = paths[i];
-        int64_t began = now_ns(), limit = began + (int64_t)timeout_ms * 1000000;
-        struct timespec until = {.tv_sec = limit / 1000000000, .tv_nsec = limit % 1000000000};
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, read_thread, r)) return EXIT_FAILED;
-        pthread_detach(thread);
-        pthread_mutex_lock(&r->mutex);
-        int waited = 0;
-        while (!r->done && waited != ETIMEDOUT) waited = pthread_cond_timedwait(&r->changed, &r->mutex, &until);
-        bool done = r->done;
-        pthread_mutex_unlock(&r->mutex);
-        int64_t took = now_ns() - began;
-        print_read(paths[i], r, took, !done ? "hangs" : r->error && !r->n ? error_word(r->error) : NULL);
-        if (done) free(r);
+        static char data[MAX_DATA + 1];
+        size_t n;
+        int64_t began = now_ns();
+        int error = bounded_read(paths[i], data, MAX_DATA, &n, (int64_t)timeout_ms * 1000000);
+        print_read(paths[i], data, n, now_ns() - began, error == HANGS ? "hangs" : error && !n ? error_word(error) : NULL);
     }
     fflush(stdout);
     return EXIT_FINE;

@@ -10,22 +10,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
-#include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { BUFFER = 1 << 18, THREAD_STACK = 256 * 1024, ONE_READ = 2048 };
 
 typedef struct {
-    int fd;
+    int fds[MAX_FILES];
     int64_t due_ns;
     bool given_up;
 } FileState;
@@ -83,9 +79,14 @@ static size_t put_number(char *out, int64_t value) {
     return used;
 }
 
+/* A text without the line ends and NULs at its end. */
+static size_t without_end(const char *raw, size_t n) {
+    while (n && (raw[n - 1] == '\n' || raw[n - 1] == '\0')) n--;
+    return n;
+}
+
 /* The text as read, on one line: a backslash before a backslash, \n for a line end, \xHH for what is not printable. */
 static size_t put_raw(char *out, const char *raw, size_t n) {
-    while (n && (raw[n - 1] == '\n' || raw[n - 1] == '\0')) n--;
     size_t used = 0;
     out[used++] = '"';
     for (size_t i = 0; i < n; i++) {
@@ -178,56 +179,69 @@ static int64_t next_due(int64_t due_ns, int64_t period_ns, int64_t t_ns) {
 }
 
 /* Many files of /proc give one page a read, whatever is asked for; those of sysfs that matter are far shorter than one. */
-static ssize_t read_all(int fd, char *raw) {
-    ssize_t used = pread(fd, raw, MAX_RAW, 0);
-    if (used < 0 && errno == ESPIPE) return read(fd, raw, MAX_RAW);
-    if (used < ONE_READ) return used;
-    for (ssize_t n; used < MAX_RAW && (n = pread(fd, raw + used, (size_t)(MAX_RAW - used), used)) > 0;) used += n;
-    return used;
+static ssize_t read_all(int fd, char *raw, size_t room) {
+    size_t used = 0;
+    ssize_t n = pread(fd, raw, room, 0);
+    if (n < 0 && errno == ESPIPE) return read(fd, raw, room);
+    if (n < ONE_READ) return n;
+    for (used = (size_t)n; used < room && (n = pread(fd, raw + used, room - used, (off_t)used)) > 0;) used += (size_t)n;
+    return (ssize_t)used;
 }
 
-/* Reads one file; false when this thread was given up meanwhile and has to end. */
+/* Reads one file from its begin. A held file that fails may only be stale: it is opened anew once. */
+static ssize_t read_held(const char *path, int *fd, char *raw, size_t room) {
+    bool held = *fd >= 0;
+    for (;;) {
+        if (*fd < 0) *fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = *fd < 0 ? -1 : read_all(*fd, raw, room);
+        if (n >= 0) return n;
+        int error = errno;
+        if (*fd >= 0) close(*fd);
+        *fd = -1;
+        errno = error;
+        if (!held) return -1;
+        held = false;
+    }
+}
+
+/* Reads the files of one sensor; false when this thread was given up meanwhile and has to end. */
 static bool read_sensor(int index, int my_generation) {
     const Sensor *s = &plan->sensors[index];
     FileState *f = &files[index];
     char raw[MAX_RAW + 1];
+    int fds[MAX_FILES];
     int64_t due_ns = f->due_ns, began = now_ns();
-    int held = f->fd, fd = held;
+    memcpy(fds, f->fds, sizeof fds);
     pthread_mutex_lock(&hand_over);
     reading_since_ns = began;
     reading = index;
     pthread_mutex_unlock(&hand_over);
-    ssize_t n = -1;
+    size_t used = 0;
     int error = 0;
-    for (int attempt = 0; attempt < 2; attempt++) {
-        if (fd < 0) fd = open(s->path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0) {
-            error = errno;
-            break;
-        }
-        n = read_all(fd, raw);
-        error = n < 0 ? errno : 0;
-        if (n >= 0 || held < 0) break;
-        close(fd); /* a held file that fails may only be stale: open it anew once */
-        fd = -1;
+    for (int i = 0; i < s->n_paths && !error; i++) {
+        if (i && used < MAX_RAW) raw[used++] = '\n';
+        ssize_t n = read_held(s->paths[i], &fds[i], raw + used, MAX_RAW - used);
+        if (n < 0) error = errno;
+        else used += without_end(raw + used, (size_t)n);
     }
     int64_t ended = now_ns();
     pthread_mutex_lock(&hand_over);
     bool wanted = atomic_load(&generation) == my_generation;
     if (wanted) reading = -1;
     pthread_mutex_unlock(&hand_over);
-    if (fd >= 0 && (s->reopen || n < 0 || !wanted)) {
-        close(fd);
-        fd = -1;
-    }
+    for (int i = 0; i < s->n_paths; i++)
+        if (fds[i] >= 0 && (s->reopen || !wanted)) {
+            close(fds[i]);
+            fds[i] = -1;
+        }
     if (!wanted) return false;
-    f->fd = fd;
+    memcpy(f->fds, fds, sizeof fds);
     f->due_ns = next_due(due_ns, s->period_ns, ended);
-    if (n < 0) {
+    if (error) {
         sampler_row(s->name, due_ns, began, ended - began, error_word(error), NULL, 0);
     } else {
-        raw[n] = '\0';
-        sampler_row(s->name, due_ns, began + (ended - began) / 2, ended - began, NULL, raw, (size_t)n);
+        raw[used] = '\0';
+        sampler_row(s->name, due_ns, began + (ended - began) / 2, ended - began, NULL, raw, used);
         check_ceiling(index, raw);
     }
     return true;
@@ -250,77 +264,23 @@ static void *file_thread(void *argument) {
     return NULL;
 }
 
-/* Runs a command with a time limit; its output up to MAX_RAW, or a word for what went wrong. */
-static const char *run_command(const Sensor *s, char *raw, size_t *length) {
-    int out[2];
-    if (pipe2(out, O_CLOEXEC)) return "io";
-    int64_t limit = now_ns() + s->timeout_ns;
-    pid_t child = fork();
-    if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        setpgid(0, 0);
-        sigset_t none;
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        signal(SIGPIPE, SIG_DFL);
-        signal(SIGHUP, SIG_DFL);
-        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        dup2(null, 0);
-        dup2(out[1], 1);
-        dup2(null, 2);
-        execvp(s->argv[0], s->argv);
-        _exit(127);
-    }
-    close(out[1]);
-    *length = 0;
-    const char *error = child < 0 ? "io" : NULL;
-    while (!error) {
-        int64_t left = limit - now_ns();
-        struct pollfd p = {.fd = out[0], .events = POLLIN};
-        int ready = left > 0 ? poll(&p, 1, (int)(left / 1000000) + 1) : 0;
-        if (ready < 0 && errno == EINTR) continue;
-        if (ready <= 0) {
-            error = "hangs";
-            break;
-        }
-        char dropped[512];
-        bool full = *length >= MAX_RAW;
-        ssize_t n = full ? read(out[0], dropped, sizeof dropped) : read(out[0], raw + *length, MAX_RAW - *length);
-        if (n <= 0) break;
-        if (!full) *length += (size_t)n;
-    }
-    close(out[0]);
-    if (child < 0) return error;
-    int status = 0, found = 0;
-    siginfo_t end = {0};
-    while (!error && (found = waitid(P_PID, (id_t)child, &end, WEXITED | WNOHANG | WNOWAIT)) == 0 && !end.si_pid) {
-        if (now_ns() > limit) error = "hangs"; /* output closed, process still there */
-        else usleep(1000);
-    }
-    if (found) return "io"; /* the job's end took it */
-    kill(-child, SIGKILL);  /* with what it left behind */
-    if (error) kill(child, SIGKILL);
-    waitpid(child, &status, 0);
-    if (error) return error;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 127) return "missing";
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? NULL : "failed";
-}
-
 static void *command_thread(void *argument) {
     int index = (int)(intptr_t)argument;
     const Sensor *s = &plan->sensors[index];
+    const Command command = {.argv = s->argv, .limit_ns = s->timeout_ns, .user = &plan->user};
     int64_t due = files[index].due_ns;
     char *raw = malloc(MAX_RAW + 1);
     while (raw && !atomic_load(&stopping)) {
         sleep_until_ns(due);
         if (atomic_load(&stopping)) break;
-        size_t n = 0;
+        size_t n;
+        int code;
         int64_t began = now_ns();
-        const char *error = run_command(s, raw, &n);
+        const char *error = bounded_command(&command, raw, MAX_RAW, &n, &code);
         int64_t took = now_ns() - began;
         raw[n] = '\0';
         if (atomic_load(&stopping)) break;
-        sampler_row(s->name, due, error ? began : began + took / 2, took, error, raw, n);
+        sampler_row(s->name, due, error ? began : began + took / 2, took, error, raw, without_end(raw, n));
         if (!error) check_ceiling(index, raw);
         due = next_due(due, s->period_ns, now_ns());
     }
@@ -351,7 +311,8 @@ bool sampler_begin(const Plan *the_plan, const char *job_dir, int64_t start_ns) 
     flushed_ns = now_ns();
     bool any_file = false;
     for (int i = 0; i < plan->n_sensors; i++) {
-        files[i] = (FileState){.fd = -1, .due_ns = start_ns};
+        files[i] = (FileState){.due_ns = start_ns};
+        memset(files[i].fds, -1, sizeof files[i].fds);
         any_file |= !plan->sensors[i].is_command;
     }
     for (int i = 0; i < plan->n_sensors; i++)
@@ -365,8 +326,7 @@ void sampler_watch(int64_t t_ns) {
     int64_t since = reading_since_ns;
     bool stuck = index >= 0 && t_ns - since > plan->sensors[index].timeout_ns;
     if (stuck) {
-        files[index].given_up = true; /* the stuck thread owns the descriptor from now on */
-        files[index].fd = -1;
+        files[index].given_up = true; /* the stuck thread owns its descriptors from now on */
         atomic_fetch_add(&generation, 1);
         reading = -1;
     }
