@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from melt.analysis.events import Bools, Float64s
 
 _LAG_STEP_S = 0.005
+_EARLY, _LATE = 0.1, 0.8
+"""Lags are tried from so many periods of the load before it to so many after: a whole one later looks as none does."""
 _PARTS = 8
 """The record is cut into so many parts; how much they disagree is the error."""
 _PULSES = 4
@@ -66,11 +68,14 @@ class Gauge:
 # ---------------------------------------------------------------------------------------------------- response
 
 
-def follow(series: Series, load: Load, found: Refresh, *, counts: bool = False) -> Followed | str:
+def follow(
+    series: Series, load: Load, found: Refresh, *, counts: bool = False, assumed: bool | None = None
+) -> Followed | str:
     """How a channel of power (of energy, where it `counts`) followed the load; a sentence where that cannot be told.
 
-    A model of the sensor, averaging or not, is laid over the record at every lag up to a period of the load; the best
+    A model of the sensor, averaging or not, is laid over the record at every lag below a period of the load; the best
     one's lag is the mean over what the record leaves likely, its error what eight parts of the record make of it.
+    Where the two models do as well, what is `assumed` of averaging decides which lag is told.
     """
     if found.refresh_s is None:
         return f"how often its value is new is not known: {found.reason}"
@@ -84,15 +89,13 @@ def follow(series: Series, load: Load, found: Refresh, *, counts: bool = False) 
     if not np.ptp(updates.v):
         return "its value never changed"
     read_s = found.read_s
+    steady = _fit(updates, load, read_s, period_s=load.period_s, ahead_s=read_s / 2)
+    averaging = _fit(updates, load, window_s, period_s=load.period_s)
     told = not counts and not found.at_most and window_s >= 2 * read_s
-    steady = None if counts else _fit(updates, load, read_s, longest_s=load.period_s, ahead_s=read_s / 2)
-    averaging = _fit(updates, load, window_s, longest_s=load.period_s) if counts or told else None
-    best = averaging if steady is None or (averaging is not None and averaging.rest < steady.rest) else steady
-    if best is None or best.step < _LEAST_STEP * best.step_error:
+    averages = True if counts else _clearly(averaging, steady) if told else None
+    best = averaging if (assumed if averages is None else averages) else steady
+    if best.step < _LEAST_STEP * best.step_error:
         return "its value does not follow the load"
-    averages: bool | None = True if counts else None
-    if told and steady is not None and averaging is not None:
-        averages = _clearly(averaging, steady)
     # a stamp is the middle of two reads, and where they keep step with the sensor all stamps are off alike
     error_s = 2 * best.lag_error_s + read_s / 2
     return Followed(max(0.0, best.lag_s), error_s, averages, best.step, best.base, len(updates))
@@ -140,13 +143,13 @@ def _updates(series: Series, found: Refresh) -> tuple[Series, float]:
     return Series(new.t[at] + (part * length).astype(np.int64), new.v[at]), period_s
 
 
-def _fit(updates: Series, load: Load, window_s: float, *, longest_s: float, ahead_s: float = 0.0) -> _Fit:
+def _fit(updates: Series, load: Load, window_s: float, *, period_s: float, ahead_s: float = 0.0) -> _Fit:
     """The mean of the load over `window_s` before each update, at the best lag: least squares, with a slow drift.
 
     The window ends `ahead_s` after the update's stamp.
     """
     t = (updates.t - load.begin[0]).astype(np.float64) * 1e-9
-    lags = np.arange(-2 * _LAG_STEP_S, longest_s, _LAG_STEP_S)
+    lags = np.arange(-_EARLY * period_s, _LATE * period_s, _LAG_STEP_S)
     ends = t[None, :] - lags[:, None] + ahead_s
     share = (load.busy_s(ends) - load.busy_s(ends - window_s)) / window_s
     x = 2 * (t - t[0]) / max(float(t[-1] - t[0]), 1e-9) - 1

@@ -166,11 +166,9 @@ def own_idle(chosen: Total, trace: Trace, window: Window | None, run_id: str) ->
     if window is None:
         return "no_idle_window: idle power was not measured, so there is no net energy"
     idle = Phase("idle window", (window,), whole=True)
-    least_s = IDLE_SPARE * (MIN_GAUGE_S if chosen.gauge else MIN_WINDOW_S)
-    if idle.length_s < least_s:
-        return (
-            f"window_too_short: the idle window is {idle.length_s:.3g} s long, energy needs {least_s / IDLE_SPARE:g} s"
-        )
+    if idle.length_s < IDLE_SPARE * MIN_WINDOW_S:
+        needed = f"energy needs {MIN_WINDOW_S:g} s"
+        return f"window_too_short: the idle window is {idle.length_s:.3g} s long, {needed}"
     if short := too_short(chosen, idle, max(MIN_WINDOW_S, MIN_GAUGE_S)):
         return short
     found = _spent(chosen, idle, trace)

@@ -48,7 +48,9 @@ def measure(events: RunEvents, asked: Asked) -> Measured:
     parts = phases(events.landmarks, done, asked)
     steady = done.within(parts.measure) if parts.measure else done.after(len(done))
     alike = not any(e.ev == "step.begin" and e.get("turn") not in (None, 0) for e in events.landmarks)
-    head = warmup(steady.seconds) if alike else Warmup(0, capped=False, tested=False)
+    # in a sustained run slowing is the result: a warm-up found by steadiness would take half of it away
+    judged = alike and asked.mode == "burst"
+    head = warmup(steady.seconds) if judged else Warmup(0, capped=False, tested=False)
     kept = steady.after(head.discarded)
     repeated = repetitions(events.landmarks)
     spanned = (int(kept.begin[0]), int(kept.end.max())) if len(kept) else span(repeated) or (0, 0)

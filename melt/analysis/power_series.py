@@ -23,6 +23,8 @@ FEW_CHANGES = 8
 """Fewer changes of value than this in a whole trace tell nothing of how often it is made anew."""
 SPARE_PERIODS = 2
 """How many updates a window may reach beyond the curve: a job's trace ends soon after its engine."""
+BEYOND = 1e15
+"""No sensor of a device means so many watts or joules."""
 _TOGETHER = 0.9
 """A mean of at least this share of the time between two updates leaves nothing of note out."""
 
@@ -101,7 +103,7 @@ class Curve:
 
 def curve(trace: Trace, name: str) -> Curve | None:
     """The curve of a channel of power or energy; None where it gave fewer than two values."""
-    note, polled = trace.notes[name], _apart(trace[name])
+    note, polled = trace.notes[name], _apart(_possible(trace[name]))
     response = note.response or Response.model_validate({})
     if note.quantity == "energy":
         polled = polled.unwrapped(note.wraps_at)
@@ -132,6 +134,12 @@ def _of_power(name: str, moved: Series, note: SensorNote, response: Response, re
     step_j = np.diff(t) * 1e-9 * (v[1:] + v[:-1]) / 2
     energy = Series(t, np.concatenate(([0.0], np.cumsum(step_j))))
     return Curve(name, note, energy, moved, response, refresh_s, response.refresh_s is None)
+
+
+def _possible(polled: Series) -> Series:
+    """The series without what no watt and no joule can be: a register's word for an error."""
+    fit = np.abs(polled.v) <= BEYOND
+    return polled if fit.all() else Series(polled.t[fit], polled.v[fit])
 
 
 def _apart(polled: Series) -> Series:

@@ -60,7 +60,6 @@ def under_voltage(channels: Trace, window: Window) -> Iterator[Reason]:
 
 def charger(channels: Trace, window: Window, asked: Asked) -> Iterator[Reason]:
     """The reason `charger`: it was plugged in or out in `window`, or is there where energy comes from the gauge."""
-    chosen = total(channels, asked.energy)
     for name, series in channels.of("charger").items():
         inside = _held(series, window) > 0
         if not inside.any():
@@ -68,7 +67,7 @@ def charger(channels: Trace, window: Window, asked: Asked) -> Iterator[Reason]:
         if not inside.all():
             detail = f"{name} says that a charger was there for a part of the measurement alone"
             yield Reason(code=ReasonCode.CHARGER, detail=detail)
-        elif isinstance(chosen, Total) and chosen.gauge:
+        elif isinstance(chosen := total(channels, asked.energy), Total) and chosen.gauge:
             detail = f"{name} says that a charger was plugged in, so that the battery's gauge tells no energy"
             yield Reason(code=ReasonCode.CHARGER, detail=detail)
 

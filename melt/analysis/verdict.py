@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from melt.records import Event, SensorNote, Status
 
 SUSPENDED_S = 1e-3
+CLOCK_BOUND_S = 0.005
+"""How far a meter's clock may be off: a link of a few ms carries it, a slow one does not."""
 FOREIGN_LOAD = 0.10
 """Share of one core that others may take, a hypervisor's guests included. Above it they cost an engine on all cores
 some per cent of its speed, the size of what melt wants to tell apart; below it lie the kernel's own threads,
@@ -110,6 +112,7 @@ def judge(
         *_suspended(landmarks),
         *_settings(landmarks, asked),
         *_swap(channels, measured.phases.measure),
+        *_clock_bound(channels),
     ]
     if window is not None:
         found += [*_foreign_load(landmarks, channels, window), *_gaps(channels, window)]
@@ -126,6 +129,16 @@ def _not_steady(head: Warmup) -> Iterator[Reason]:
     if head.capped:
         detail = f"latency had not settled after {head.discarded} measured inferences, half of them all"
         yield Reason(code=ReasonCode.NOT_STEADY, detail=detail)
+
+
+def _clock_bound(channels: Trace) -> Iterator[Reason]:
+    bounds = {name: note.clock_bound_s for name, note in channels.notes.items() if note.clock_bound_s > CLOCK_BOUND_S}
+    if bounds:
+        worst = max(bounds, key=lambda name: bounds[name])
+        detail = (
+            f"the stamps of {worst} may be off the device's clock by {bounds[worst]:.3g} s (limit {CLOCK_BOUND_S} s)"
+        )
+        yield Reason(code=ReasonCode.CLOCK_BOUND, detail=detail)
 
 
 def _suspended(events: Sequence[Event]) -> Iterator[Reason]:

@@ -126,7 +126,8 @@ def content(
         battery |= {"current_unit": gauge.unit, "discharging": gauge.discharging, "calibrated": True}
     for name, answer in found.answers.items():
         if answer.response is not None and (name in before.sensors or name in whose):
-            response = answer.response.model_dump(mode="json", exclude_none=True)
+            unknown = set() if answer.agrees else {"gain_error", "offset_error"}
+            response = answer.response.model_dump(mode="json", exclude_none=True, exclude=unknown)
             sensors[name] = {**_spec(name, answer.channel, before, whose), "response": response}
     simulated = " SIMULATED: of no use for a real device." if device.simulated else ""
     return {

@@ -27,18 +27,22 @@ _OVER_ADB = ("adb", "adb+tcp")
 _BEGINS = "an address begins with ssh://, adb://, adb+tcp:// or local:"
 
 
-def lab_of(lab_file: Path | None, context: typer.Context | None = None, devices: Sequence[str] = ()) -> Lab:
+def lab_of(
+    lab_file: Path | None, context: typer.Context | None = None, devices: Sequence[str] = (), *, start: bool = True
+) -> Lab:
     """The lab of a file. For the word `virtual` it is the virtual boards, which run until the command has ended.
 
-    Of those only `devices` are started; without any, all. Raises UsageError, also where a command that gives no
-    `context` has nothing to do with such boards, and DeviceError where none of them can be had.
+    Of those only `devices` are started; without any, all; none where `start` is not set. Raises UsageError, also where
+    a command that gives no `context` has nothing to do with such boards, and DeviceError where none can be had.
     """
     if lab_file != _VIRTUAL:
         return load_lab(lab_file)
     if context is None:
         raise UsageError("--lab virtual: this command is not for virtual boards; a lab file goes here")
-    from melt.virtual.lab import virtual_lab  # noqa: PLC0415 - what only few commands need
+    from melt.virtual.lab import listed, virtual_lab  # noqa: PLC0415 - what only few commands need
 
+    if not start:
+        return listed(devices)
     boards = virtual_lab(only=devices, say=say)
     lab: Lab = context.with_resource(boards)
     return lab

@@ -55,7 +55,7 @@ def run(
 
     What was measured is kept run by run; Ctrl-C ends the run under way, and --resume goes on.
     """
-    known = lab_of(lab, context, devices or ())
+    known = lab_of(lab, context, devices or (), start=not dry_run)
     plan = make_plan(*load_suite(suite), known, tuple(devices or ()), _assignments(assign, preset, runs))
     if dry_run:
         _print_plan(plan, as_json=as_json)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import melt
+from melt import meters
 from melt.errors import DeviceError, Interrupted, TransportError, UsageError
 from melt.lab.worker import Machines, Progress, Worker
 from melt.records import SuiteRef
@@ -93,6 +94,7 @@ def carry_out_session(
     device already is read again before it is used. Raises UsageError, before the
     first run, for what a person can correct.
     """
+    meters.put_back(say)
     with session.alone():
         outcome = Outcome(session)
         busy = {slot.device for slot in session.todo()} | {pending.slot.device for pending in session.pending()}

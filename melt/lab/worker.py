@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from melt.errors import Interrupted, ParseError, Unsupported, UsageError
 from melt.files import load_prompts
 from melt.job import forget, status
 from melt.readings.text import cpu_list
+from melt.records import TotalRule
 from melt.run import Context, carry_out, finish, model_file
+from melt.run.beside import Beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,6 +84,12 @@ class Worker:
         self._cells = {cell.id: cell for cell in plan.cells if cell.device == name}
         self._spec = lab.device(name)
         self._profile = lab.profile(self._spec)
+        self._beside = Beside(
+            meter_name=self._spec.meter or "",
+            meter=lab.meters[self._spec.meter] if self._spec.meter else None,
+            switch_name=self._spec.usb or "",
+            switch=lab.usb_switches[self._spec.usb] if self._spec.usb else None,
+        )
         self._say = say
         self._on_progress = on_progress
         self._cancelled = cancelled
@@ -113,7 +122,15 @@ class Worker:
         except BaseException:
             device.close()
             raise
-        self._device = device
+        self._device = self._with_its_meter(device)
+
+    def _with_its_meter(self, device: Device) -> Device:
+        """The device with its meter as its total, where the lab file names one: a rail is less than what flows in."""
+        meter = self._beside.meter
+        if meter is None:
+            return device
+        total = TotalRule(sum=(f"meter.{self._beside.meter_name}",), boundary=meter.boundary)
+        return dataclasses.replace(device, total=total, no_total=None)
 
     def close(self) -> None:
         """Lets go of the device."""
@@ -218,6 +235,7 @@ class Worker:
             on_moved=lambda moved: self._tell(slot, "deliver", rest, moved),
             cancelled=self._cancelled.is_set,
             idle=self._idle.get(slot.block),
+            beside=self._beside,
             verify=slot.cell in self._to_verify,
             tried=self._tried,
         )
@@ -264,7 +282,8 @@ class Worker:
         cell, device = self._cells[slot.cell], self._device
         first = next(s for s in self._planned if s.block == slot.block)
         quantities = {c.quantity for s in (device.sensors if device else ()) for c in s.channels}
-        wanted = cell.setting("energy.idle") == "per_block" and quantities & {"energy", "power"}
+        powered = self._beside.meter is not None or bool(quantities & {"energy", "power"})
+        wanted = cell.setting("energy.idle") == "per_block" and powered
         return float(cell.setting("protocol.idle_s")) if wanted and slot == first else 0.0
 
     def _expected_s(self, slot: Slot) -> float:

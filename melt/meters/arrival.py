@@ -19,6 +19,7 @@ MOST_SKEW = 500e-6
 """A meter whose clock seems further off than this had too few arrivals to tell: its nominal rate is taken."""
 _SHORT_S = 5.0
 """Under this length the lateness of one arrival would be taken for skew."""
+_PART_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Arrivals:
 
 def fit(own_s: Float64s, host_ns: Int64s) -> Arrivals:
     """The line under the arrivals: at each `host_ns` what was taken until `own_s` had come. Needs at least one."""
+    own_s, host_ns = _earliest(own_s, host_ns)
     base_ns, base_s = int(host_ns[0]), float(own_s[0])
     x, y = own_s - base_s, (host_ns - base_ns) * 1e-9
     late = y - x
@@ -53,6 +55,15 @@ def fit(own_s: Float64s, host_ns: Int64s) -> Arrivals:
     parts = [part for part in np.array_split(left - lowest, 3) if part.size]
     bound_s = max(float(part.min()) for part in parts)
     return Arrivals(base_ns + round(lowest * 1e9), base_s, skew, bound_s)
+
+
+def _earliest(own_s: Float64s, host_ns: Int64s) -> tuple[Float64s, Int64s]:
+    """Of every tenth of a second the arrival that was the least late: no other can touch the line."""
+    late = (host_ns - host_ns[0]) * 1e-9 - (own_s - own_s[0])
+    part = np.floor((own_s - own_s[0]) / _PART_S).astype(np.int64)
+    order = np.lexsort((late, part))
+    first = order[np.flatnonzero(np.diff(part[order], prepend=part[order[0]] - 1))]
+    return own_s[first], host_ns[first]
 
 
 def _slope_below(x: Float64s, y: Float64s) -> float:

@@ -34,7 +34,7 @@ class Instrument:
     """How many samples it gives in a second; where there is no fixed rate, how many at most."""
     clock: str = OWN_CLOCK
     latency_s: float = 0.0
-    """How long the last sample of a block is on its way at least; half of it counts as not known."""
+    """How long a sample is on its way at most when it is the least late: half of it is taken off, and not known."""
     response: Response = field(default_factory=Response)
     """How it follows the power, and how far it may be off, as its maker says."""
     about: Mapping[str, str] = field(default_factory=dict)

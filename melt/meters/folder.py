@@ -16,15 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from melt.errors import ParseError
+from melt.errors import ParseError, UsageError
 from melt.meters.base import Block
 from melt.meters.clock import RoundTrip
 from melt.places import appearing, write_whole
 from melt.records import SCHEMA, Boundary, Response, Strict
+from melt.transport import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from melt.analysis.events import Float64s, Int64s
 
 JSON, PARQUET, STREAM = "meter.json", "meter.parquet", "meter.stream"
 _COLUMNS = pa.schema(
@@ -37,7 +40,10 @@ _COLUMNS = pa.schema(
         ("host_ns", pa.int64()),
     ]
 )
+_OPTIONAL = ("current_a", "voltage_v", "own_s")
 _ROWS = 1 << 16
+_HELD_S, _HELD_ROWS = 0.5, 4096
+"""How long, and how many at most, samples wait to be written together."""
 
 
 class MeterFile(Strict):
@@ -68,21 +74,40 @@ class MeterFile(Strict):
 
 
 class Writer:
-    """Appends blocks to a recording; what has been given to it is in the file, whatever becomes of this process."""
+    """Appends blocks to a recording; all but the last half second is in the file, whatever becomes of this process."""
 
     def __init__(self, folder: Path) -> None:
         self._file = (folder / STREAM).open("wb", buffering=0)
         self._stream = pa.ipc.new_stream(self._file, _COLUMNS)
+        self._waiting: list[Block] = []
+        self._rows = 0
+        self._due = Deadline.after(_HELD_S)
 
     def write(self, block: Block) -> None:
-        nothing = pa.nulls(len(block), pa.float64())
-        three = [nothing if v is None else pa.array(v) for v in (block.current_a, block.voltage_v, block.own_s)]
-        arrived = pa.array(np.full(len(block), block.host_ns, dtype=np.int64))
-        columns = [pa.array(block.index), pa.array(block.power_w), *three, arrived]
-        self._stream.write_batch(pa.record_batch(columns, schema=_COLUMNS))
+        """Takes a block; many small ones are written as one."""
+        self._waiting.append(block)
+        self._rows += len(block)
+        if self._rows >= _HELD_ROWS or not self._due.left_s:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        waiting, self._waiting, self._rows = self._waiting, [], 0
+        self._due = Deadline.after(_HELD_S)
+        if not waiting:
+            return
+        columns = {
+            "index": [block.index for block in waiting],
+            "power_w": [block.power_w for block in waiting],
+            **{key: [_or_nothing(getattr(block, key), block) for block in waiting] for key in _OPTIONAL},
+            "host_ns": [np.full(len(block), block.host_ns, dtype=np.int64) for block in waiting],
+        }
+        arrays = [pa.array(np.concatenate(columns[name]), from_pandas=True) for name in _COLUMNS.names]
+        self._stream.write_batch(pa.record_batch(arrays, schema=_COLUMNS))
 
     def close(self) -> None:
         with contextlib.suppress(OSError, pa.ArrowException):
+            self.flush()
             self._stream.close()
         self._file.close()
 
@@ -93,20 +118,34 @@ class Writer:
         self.close()
 
 
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Around what writes a recording. Raises UsageError for what a person can mend, such as a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}: mend that and call again") from None
+
+
 def settle(folder: Path) -> None:
-    """Makes meter.parquet of what was written, however it ended; done once, or again."""
+    """Makes meter.parquet of what was written, however it ended; done once, or again. Raises UsageError."""
     source = folder / STREAM
     if not source.exists():
         return
-    with appearing(folder / PARQUET) as temporary, pq.ParquetWriter(temporary, _COLUMNS, compression="zstd") as out:
+    with (
+        writing(folder),
+        appearing(folder / PARQUET) as temporary,
+        pq.ParquetWriter(temporary, _COLUMNS, compression="zstd") as out,
+    ):
         for table in _gathered(_batches(source)):
             out.write_table(table)
     source.unlink()
 
 
 def save(folder: Path, told: MeterFile) -> None:
-    """Writes meter.json, whole or not at all."""
-    write_whole(folder / JSON, told.model_dump_json(indent=1, by_alias=True).encode() + b"\n")
+    """Writes meter.json, whole or not at all. Raises UsageError."""
+    with writing(folder):
+        write_whole(folder / JSON, told.model_dump_json(indent=1, by_alias=True).encode() + b"\n")
 
 
 def load(folder: Path) -> MeterFile | None:
@@ -121,10 +160,11 @@ def load(folder: Path) -> MeterFile | None:
 
 
 def keep(folder: Path, target: Path) -> None:
-    """Copies what was recorded to a run's folder; nothing where there is no recording."""
-    for name in (JSON, PARQUET):
-        if (folder / name).exists():
-            shutil.copyfile(folder / name, target / name)
+    """Copies what was recorded to a run's folder; nothing where there is no recording. Raises UsageError."""
+    with writing(target):
+        for name in (JSON, PARQUET):
+            if (folder / name).exists():
+                shutil.copyfile(folder / name, target / name)
 
 
 def forget(folder: Path) -> None:
@@ -138,8 +178,8 @@ def rows_in(folder: Path) -> int:
     return int(pq.read_metadata(path).num_rows) if path.exists() else 0
 
 
-def blocks_in(folder: Path, rate_hz: float) -> Iterator[Block]:
-    """The samples of meter.parquet as unbroken stretches, each of one arrival; bounded memory."""
+def blocks_in(folder: Path, rate_hz: float) -> Iterator[tuple[Block, Int64s]]:
+    """The samples of meter.parquet as unbroken stretches, with the moment at which each arrived; bounded memory."""
     path = folder / PARQUET
     if not path.exists():
         return
@@ -149,19 +189,23 @@ def blocks_in(folder: Path, rate_hz: float) -> Iterator[Block]:
                 name: batch.column(name).to_numpy(zero_copy_only=False) for name in _COLUMNS.names
             }
             index, host_ns = columns["index"], columns["host_ns"]
-            cuts = np.flatnonzero((np.diff(index) != 1) | (np.diff(host_ns) != 0)) + 1
-            edges = [0, *cuts.tolist(), index.size]
-            optional = {key: columns[key] for key in ("current_a", "voltage_v", "own_s")}
+            edges = [0, *(np.flatnonzero(np.diff(index) != 1) + 1).tolist(), index.size]
+            optional = {key: columns[key] for key in _OPTIONAL}
             known = {key: values if not np.isnan(values).all() else None for key, values in optional.items()}
             for a, b in pairwise(edges):
                 if a < b:
-                    yield Block(
+                    block = Block(
                         first_index=int(index[a]),
                         rate_hz=rate_hz,
                         power_w=columns["power_w"][a:b],
-                        host_ns=int(host_ns[a]),
+                        host_ns=int(host_ns[b - 1]),
                         **{key: None if values is None else values[a:b] for key, values in known.items()},
                     )
+                    yield block, host_ns[a:b]
+
+
+def _or_nothing(values: Float64s | None, block: Block) -> Float64s:
+    return np.full(len(block), np.nan) if values is None else values
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:

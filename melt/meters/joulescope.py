@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _DEFAULT_HZ = 100.0
 _SAMPLES_HZ = {"js110": 2_000_000, "js220": 1_000_000}
 _GAIN_ERROR = {"js110": 0.01, "js220": 0.001}
+_LATENCY_S = 0.010
+"""What a mean is on its way at most when it is the least late: assumed, for nobody has measured it."""
 _MOST = 100_000
 """Means that wait to be read; more than this and the reader has died."""
 
@@ -62,7 +64,7 @@ class JoulescopeMeter:
             type="joulescope",
             serial=self._path.split("/")[-1],
             rate_hz=_SAMPLES_HZ[model] / samples,
-            latency_s=0.002,
+            latency_s=_LATENCY_S,
             response=Response(
                 refresh_s=samples / _SAMPLES_HZ[model], averages=True, gain_error=_GAIN_ERROR[model], offset_error=0.0
             ),

@@ -56,10 +56,19 @@ class _Samples:
 
 
 def channels(folder: Path) -> Mapped:
-    """What a run's folder holds of a recording; nothing where the run had no meter. Raises ParseError."""
-    told = kept.load(folder)
-    if told is None:
-        return Mapped()
+    """What a run's folder holds of a recording; nothing where the run had no meter.
+
+    Files that are damaged cost the meter's channel, and a reason says so: the run has more than that.
+    """
+    try:
+        told = kept.load(folder)
+        return Mapped() if told is None else _mapped_channels(folder, told)
+    except ParseError as error:
+        return Mapped(reasons=(_reason(ReasonCode.SENSOR_GAP, str(error)),))
+
+
+def _mapped_channels(folder: Path, told: kept.MeterFile) -> Mapped:
+    """Raises ParseError."""
     name = f"meter.{told.name}"
     note = MeterNote(
         name=told.name,
@@ -75,7 +84,7 @@ def channels(folder: Path) -> Mapped:
     ended = () if told.ended is None else (_reason(ReasonCode.SENSOR_GAP, f"meter '{told.name}': {told.ended}"),)
     try:
         samples = _samples(folder, told.kept_hz)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ParseError(f"{folder / kept.PARQUET} cannot be read: {error}") from None
     if samples is None:
         nothing = _reason(ReasonCode.SENSOR_GAP, f"meter '{told.name}' gave no value")
@@ -126,11 +135,12 @@ def _samples(folder: Path, kept_hz: float) -> _Samples | None:
     ends: list[Float64s] = []
     powers: list[Float64s] = []
     gaps: list[float] = []
-    arrived: dict[int, float] = {}
+    arrived: list[tuple[Float64s, Int64s]] = []
     last: tuple[int, float] | None = None
     stamped = False
-    for block in kept.blocks_in(folder, kept_hz):
-        arrived[block.host_ns] = float(end_s(block)[-1])
+    for block, host_ns in kept.blocks_in(folder, kept_hz):
+        latest = np.flatnonzero(np.diff(host_ns, append=-1))
+        arrived.append((end_s(block)[latest], host_ns[latest]))
         stamped = block.own_s is not None
         for mean in reducer.take(block):
             end = end_s(mean)
@@ -141,11 +151,13 @@ def _samples(folder: Path, kept_hz: float) -> _Samples | None:
             powers.append(mean.power_w)
     if not ends:
         return None
-    own_s, host_ns = np.array(list(arrived.values())), np.array(list(arrived), dtype=np.int64)
+    own_s, arrived_ns = (np.concatenate(column) for column in zip(*arrived, strict=True))
     end = np.concatenate(ends)
     if stamped and end.size > 1:
         hz = 1 / max(1e-6, float(np.median(np.diff(end))))
-    return _Samples(end, np.concatenate(powers), np.array(gaps), own_s, host_ns, hz, 1 if stamped else reducer.factor)
+    return _Samples(
+        end, np.concatenate(powers), np.array(gaps), own_s, arrived_ns, hz, 1 if stamped else reducer.factor
+    )
 
 
 def end_s(block: Block) -> Float64s:

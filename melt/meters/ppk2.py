@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 RATE_HZ = 100_000.0
 _LOOK_S = 0.005
+_LATENCY_S = 0.005
+"""What a sample is on its way at most when it is the least late: assumed, for nobody has measured it."""
 _COUNTS = 64
 _RANGES = 5
 _WORD = 4
@@ -69,7 +71,7 @@ class Ppk2Meter:
             type="ppk2",
             serial=serial,
             rate_hz=RATE_HZ,
-            latency_s=0.001,
+            latency_s=_LATENCY_S,
             response=Response(refresh_s=1 / RATE_HZ, averages=False, gain_error=0.1),
             about={
                 "port": port,

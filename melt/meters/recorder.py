@@ -55,7 +55,8 @@ class Recording:
 
         Raises UsageError for a missing library, DeviceError when it gives nothing, TransportError.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        with kept.writing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
         try:
             before = _asked(self._device)
             said = self._meter.open()

@@ -131,7 +131,7 @@ class CsvMeter:
     def sample(self, line: str, host_ns: int) -> tuple[float, float] | None:
         """The values of a line's columns."""
         fields = line.split(self._separator)
-        with contextlib.suppress(ValueError, IndexError):
+        with contextlib.suppress(ValueError, IndexError, OverflowError):
             power = self._number(fields[self._power_at]) * self._scale
             return (host_ns * 1e-9 if self._time_at is None else self._number(fields[self._time_at])), power
         return None
@@ -212,7 +212,7 @@ class CommandMeter:
         """The two words of a line."""
         del host_ns
         words = line.replace(",", " ").split()
-        with contextlib.suppress(ValueError, IndexError):
+        with contextlib.suppress(ValueError, IndexError, OverflowError):
             moment = int(words[0]) * 1e-9 if _NS.fullmatch(words[0]) else float(words[0])
             return moment, float(words[1]) * self._scale
         return None

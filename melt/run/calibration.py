@@ -97,15 +97,19 @@ def calibrate(device: Device, asked: Asked, say: Callable[[str], None]) -> Calib
     if slow is not None:
         meaning = gauge(slow.trace[RAW], slow.load, _SETTLED * slow.load.period_s)
     scale = Scale(device, meaning)
-    answers = {}
-    for name, channel in power.items():
-        answer = answer_of(channel, first, scale)
-        if answer.response is None and slow is not None:
-            later = answer_of(channel, slow, scale)
-            answer = later if later.response is not None else answer
-        answers[name] = answer
+    answers = {name: answer_of(channel, first, scale) for name, channel in power.items()}
+    if slow is not None:
+        answers = {name: _surer(answer, answer_of(answer.channel, slow, scale)) for name, answer in answers.items()}
     held, remarks = _held_against(device, asked, answers, _Known(first, scale, metered), say)
     return Calibrated(held, meaning, remarks)
+
+
+def _surer(one: Answer, other: Answer) -> Answer:
+    """The answer whose lag is known better; fast pulses tell it of a fast sensor, slow ones of a slow one."""
+    if one.response is None or other.response is None:
+        return one if other.response is None else other
+    errors_s = [answer.response.lag_error_s or 0.0 for answer in (one, other) if answer.response]
+    return one if errors_s[0] <= errors_s[1] else other
 
 
 def _first(

@@ -52,16 +52,18 @@ def answer_of(channel: Channel, found: Survey, scale: Scale) -> Answer:
     series = scale(channel, found.trace[channel.name])
     series = series.unwrapped(channel.wraps_at) if counts else series
     new = refresh(series, found.load)
-    followed = follow(series, found.load, new, counts=counts)
+    before = channel.response
+    assumed = before.averages if before else None
+    followed = follow(series, found.load, new, counts=counts, assumed=assumed)
     if isinstance(followed, str):
         return Answer(channel, None, followed)
     response = Response(
         refresh_s=rounded(new.refresh_s),
-        averages=followed.averages,
+        averages=assumed if followed.averages is None else followed.averages,
         lag_s=round(followed.lag_s, 3),
         lag_error_s=rounded(followed.lag_error_s),
-        gain_error=channel.response.gain_error if channel.response else 0.0,
-        offset_error=channel.response.offset_error if channel.response else 0.0,
+        gain_error=before.gain_error if before else 0.0,
+        offset_error=before.offset_error if before else 0.0,
         calibrated=True,
     )
     return Answer(channel, response, step=followed.step)

@@ -135,7 +135,7 @@ def as_root(device: Device) -> Callable[[Sequence[str]], Sequence[str]] | None:
 
 
 def put_back(device: Device, find_root: FindRoot) -> None:
-    """Puts back what agents that died had held, unless a job holds the device: that one did so. Raises TransportError."""
+    """Puts back what agents that died had held; a job that holds the device now has done so. Raises TransportError."""
     argv = (device.agent, "undo", device.lock, f"{device.root}/jobs")
     if device.run(argv, _UNDO_S).code != _LEFT:
         return
@@ -158,6 +158,19 @@ def held_clocks(events: Iterable[Event]) -> Mapping[str, float]:
         if found and event.get("ok") is True and got.isdecimal():
             limits.setdefault(found[1], {})[found[2]] = float(got) * 1000
     return {f"cpu.{policy}.clock": ends["max"] for policy, ends in limits.items() if ends.get("min") == ends.get("max")}
+
+
+def held_facts(events: Iterable[Event], power_modes: Mapping[str, int]) -> Mapping[str, str]:
+    """Those facts of a run that its pins have changed, as the readings would tell them: governor, power_mode."""
+    held = {str(e.get("path")): str(e.get("got")) for e in events if e.ev == "agent.set" and e.get("ok") is True}
+    facts = {}
+    governors = {value for path, value in held.items() if path.endswith("/scaling_governor")}
+    if len(governors) == 1:
+        facts["governor"] = governors.pop()
+    modes = [name for name, number in power_modes.items() if held.get("power_mode") == str(number)]
+    if modes:
+        facts["power_mode"] = modes[0]
+    return facts
 
 
 # -------------------------------------------------------------------------------------------------- what is wanted

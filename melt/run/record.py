@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 import melt
 from melt.analysis.energy import idle_power
@@ -18,6 +20,7 @@ from melt.engines import OutputCheck
 from melt.errors import Unsupported
 from melt.job import ENGINE_SENSOR, notes, read_events, read_trace
 from melt.makers import hub
+from melt.meters import channels as metered_channels
 from melt.records import (
     Clock,
     EnergyBasis,
@@ -30,12 +33,11 @@ from melt.records import (
     RunRecord,
     Undo,
 )
+from melt.run.pins import held_clocks, held_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    import pandas as pd
 
     from melt.engines import Prepared
     from melt.records import Event, Fact, Metric, Status
@@ -81,15 +83,18 @@ def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) 
         adopted = {**prepared.known, **context.engine.adopt(prepared, folder)}
     told = read_events(folder / "events.jsonl")
     events = told.landmarks
-    trace = read_trace(folder / "trace.csv", sensors)
+    sampled = trace = read_trace(folder / "trace.csv", sensors)
+    metered = metered_channels(folder)
+    if len(metered.rows):
+        trace = pd.concat([sampled, metered.rows]).sort_values("t_ns", kind="stable", ignore_index=True)
     trace.to_parquet(folder / "trace.parquet", index=False)
-    channels = notes(sensors)
+    channels = {**notes(sensors), **metered.notes}
     check = _check_output(context, folder / "output.bin")
-    asked = Asked(mode=context.settings["protocol.mode"], energy=_basis(context))
+    asked = Asked(mode=context.settings["protocol.mode"], energy=_basis(context), pins=held_clocks(told.landmarks))
     own_idle = idle_power(told, trace, channels, asked, pending.run_id)
     if isinstance(own_idle, IdlePower):
         asked = replace(asked, energy=asked.energy.model_copy(update={"idle": own_idle}))
-    reasons = list(judge(told, trace, channels, asked))
+    reasons = [*metered.reasons, *judge(told, trace, channels, asked)]
     begin = last(events, "agent.begin")
     began_in = _text(begin.get("boot_id") if begin else None)
     if began_in and ended.dead_since_boot and ended.dead_since_boot != began_in:
@@ -107,12 +112,14 @@ def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) 
         "ok" if _ended_well(events) else "failed",
         _one_a_code(reasons),
         boot_id=began_in or _text(context.device.fact("boot_id")),
+        held=held_facts(told.landmarks, context.device.profile.power_modes),
         clock=Clock(suspend_s=suspend_s(events), realtime_step_s=realtime_step_s(events)),
         metrics=measured,
         engine=_engine(events, check),
         sensors=channels,
         energy=asked.energy,
-        harness=_harness(events, trace),
+        meter=metered.note,
+        harness=_harness(events, sampled),
         undo=Undo(complete=ended.undone or not _changed(events), changed=_changed(events)),
     )
 
@@ -124,6 +131,7 @@ def _record(
     reasons: tuple[Reason, ...],
     *,
     boot_id: str | None,
+    held: Mapping[str, str] = MappingProxyType({}),
     **raw: Any,
 ) -> RunRecord:
     cell, device = context.cell, context.device
@@ -153,7 +161,7 @@ def _record(
         started_utc=pending.started_utc,
         resolved=_resolved(cell, prepared),
         model=_origin(prepared),
-        fingerprint=_fingerprint(context, prepared, engine),
+        fingerprint=_fingerprint(context, prepared, engine, held),
         facts={name: _fact(fact) for name, fact in device.facts.items()},
         boot_id=boot_id,
         status=status,
@@ -202,7 +210,9 @@ def _origin(prepared: Prepared | None) -> dict[str, Any]:
     return note.model_dump() if note is not None and same else {}
 
 
-def _fingerprint(context: Context, prepared: Prepared | None, engine: Mapping[str, Any]) -> Fingerprint:
+def _fingerprint(
+    context: Context, prepared: Prepared | None, engine: Mapping[str, Any], held: Mapping[str, str]
+) -> Fingerprint:
     settings = {key: resolved.value for key, resolved in context.cell.resolved.items()}
     hard = {
         "workload": context.cell.workload,
@@ -214,7 +224,7 @@ def _fingerprint(context: Context, prepared: Prepared | None, engine: Mapping[st
         "simulated": context.device.simulated,
         "profile": context.device.profile.name,
         "machine": context.device.machine,
-        **{name: context.device.fact(name) for name in _HARD_FACTS},
+        **{name: held.get(name, context.device.fact(name)) for name in _HARD_FACTS},
         "cpus": settings["cpus"],
         "page_cache": prepared.params.get("load", "warm") if prepared else None,
         "metric_version": RunRecord.model_fields["metric_version"].default,
@@ -266,7 +276,7 @@ def _harness(events: Sequence[Event], trace: pd.DataFrame) -> Harness:
 
 
 def _changed(events: Sequence[Event]) -> tuple[str, ...]:
-    return tuple(f"{e.get('path')} = {e.get('got')}" for e in events if e.ev == "agent.set")
+    return tuple(f"{e.get('path')} = {e.get('got')}" for e in events if e.ev == "agent.set" and e.get("got"))
 
 
 def _one_a_code(reasons: Sequence[Reason]) -> tuple[Reason, ...]:

@@ -11,11 +11,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from melt import meters
 from melt.errors import DeviceError, Interrupted, TransportError, TransportTimeout, Unsupported
 from melt.job import JobPlan, collect, forget, start, stop, watch
 from melt.native import OLDEST_GLIBC
 from melt.records import Reason, ReasonCode
-from melt.run import record
+from melt.run import beside, record
 from melt.run.patience import Patience
 from melt.run.pins import as_root, find_pins, find_root, is_put_back, put_back
 from melt.run.precheck import NotReady, ceilings, wait_until_ready
@@ -85,28 +86,31 @@ def carry_out(context: Context, slot: Slot, idle_s: float) -> StoredRun:
     )
     if isinstance(context.prepared, Unsupported):
         return _skip(context, pending, ReasonCode.REFUSED, str(context.prepared))
-    try:
-        with steps("precheck"):
-            caveats = patience(
-                lambda: wait_until_ready(device, context.settings, context.say, context.cancelled), link_s
-            )
-        with steps("deliver"):
-            prepared = context.prepared
-            plan, root = patience(lambda: _plan(context, prepared, pending.run_id, idle_s), link_s)
-        pending = pending.model_copy(update={"caveats": caveats, "host": steps.took_s})
+    with contextlib.ExitStack() as around:
+        try:
+            around.enter_context(beside.unplugged(context))
+            with steps("precheck"):
+                caveats = patience(
+                    lambda: wait_until_ready(device, context.settings, context.say, context.cancelled), link_s
+                )
+            with steps("deliver"):
+                prepared = context.prepared
+                plan, root = patience(lambda: _plan(context, prepared, pending.run_id, idle_s), link_s)
+            pending = pending.model_copy(update={"caveats": caveats, "host": steps.took_s})
+            context.session.intend(pending)
+            with steps("start"):
+                recording = around.enter_context(beside.metered(context, pending.run_id))
+                patience(lambda: _start_when_free(context, plan, root), link_s)
+        except NotReady as not_ready:
+            return _skip(context, pending, ReasonCode.PRECHECK, not_ready.why)
+        except DeviceError as error:
+            return _skip(context, pending, _SKIPPED.get(error.code, ReasonCode.REFUSED), str(error))
+        pending = pending.model_copy(update={"host": {**steps.took_s, **patience.told()}})
         context.session.intend(pending)
-        with steps("start"):
-            patience(lambda: _start_when_free(context, plan, root), link_s)
-    except NotReady as not_ready:
-        return _skip(context, pending, ReasonCode.PRECHECK, not_ready.why)
-    except DeviceError as error:
-        return _skip(context, pending, _SKIPPED.get(error.code, ReasonCode.REFUSED), str(error))
-    pending = pending.model_copy(update={"host": {**steps.took_s, **patience.told()}})
-    context.session.intend(pending)
-    return finish(context, pending)
+        return finish(context, pending, recording)
 
 
-def finish(context: Context, pending: Pending) -> StoredRun:
+def finish(context: Context, pending: Pending, recording: meters.Recording | None = None) -> StoredRun:
     """Watches a job that was started, collects it, stores the run, and only then lets the device forget it.
 
     Raises TransportError when the link stays lost: the job goes on and can be finished later. On Interrupted the job is
@@ -129,11 +133,13 @@ def finish(context: Context, pending: Pending) -> StoredRun:
         if error.code == "missing":
             context.session.settle(pending.run_id)
         raise
+    beside.finish(context, pending.run_id, recording)
     undone = last.undone or (last.state == "dead" and patience(lambda: _put_back(context, pending.run_id), link_s))
     boot_id = patience(lambda: _boot_id(context), link_s) if last.state == "dead" else None
     with context.session.writing(pending.run_id) as folder:
         with steps("collect"):
             free_bytes = patience(lambda: collect(device, pending.run_id, folder, context.cancelled), link_s)
+        meters.keep(beside.recorded(context, pending.run_id), folder)
         context.on_step("analyse")
         told = pending.model_copy(update={"host": {**pending.host, **steps.took_s, **patience.told(pending.host)}})
         ended = record.Ended(dead_since_boot=boot_id, undone=undone, free_bytes=free_bytes)
@@ -143,6 +149,7 @@ def finish(context: Context, pending: Pending) -> StoredRun:
     context.on_step("forget")
     patience(lambda: forget(device, pending.run_id), link_s)
     context.session.settle(pending.run_id)
+    meters.forget(beside.recorded(context, pending.run_id))
     _complain(context, stored)
     return stored
 

@@ -138,7 +138,9 @@ def _default_keys() -> tuple[Path, ...]:
 
 
 def _known_hosts(options: paramiko.SSHConfigDict) -> tuple[Path, ...]:
-    words = str(options.get("userknownhostsfile", "~/.ssh/known_hosts")).split()
+    text = str(options.get("userknownhostsfile", "~/.ssh/known_hosts"))
+    # the reader takes quotes off that go round all of it, and with them what tells a space in a name from one between
+    words = [text] if Path(text).is_file() else text.split()
     return (*(Path(word.strip('"')).expanduser() for word in words), _SYSTEM_KNOWN_HOSTS)
 
 

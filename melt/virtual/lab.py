@@ -29,6 +29,7 @@ WORD = "virtual"
 """What stands in a lab file's place on the command line."""
 TRUTH = "truth.csv"
 _START_S = 60.0
+_HERE = LabDevice(profile="linux", address="local:")
 _NEEDS = {
     "adb": ("adb_shell", "the package adb-shell: pip install 'melt[adb]'"),
     "ssh": ("paramiko", "the package paramiko: pip install 'melt[ssh]'"),
@@ -54,11 +55,8 @@ def virtual_lab(
     with a sentence to `say`. Their files are in `folder`, one folder for each, otherwise in melt's cache. Raises
     UsageError when another melt has them there, DeviceError when none of those asked for can be started.
     """
-    for name in only:
-        if name not in (THIS_COMPUTER, *KINDS):
-            raise UsageError(f"device '{name}' is not in the lab: {nearest(name, (THIS_COMPUTER, *KINDS))}")
+    wanted = _wanted(only)
     place = folder or cache_folder(WORD)
-    wanted = [kind for name, kind in KINDS.items() if not only or name in only]
     with contextlib.ExitStack() as stack:
         stack.enter_context(_alone(place))
         began: dict[str, tuple[Kind, int, process.Program]] = {}
@@ -72,7 +70,7 @@ def virtual_lab(
                 began[kind.name] = (kind, port, child)
             except DeviceError as error:
                 missing[kind.name] = str(error)
-        devices = {THIS_COMPUTER: LabDevice(profile="linux", address="local:")}
+        devices = {THIS_COMPUTER: _HERE}
         for name, (kind, port, child) in began.items():
             try:
                 _until_ready(place / name, child)
@@ -85,6 +83,25 @@ def virtual_lab(
         for sentence in sentences:
             say(sentence)
         yield Lab(devices, (profiles(), shipped("device_profiles")))
+
+
+def listed(only: Collection[str] = ()) -> Lab:
+    """The same devices without a board behind any of them, for whoever wants to know no more than their names.
+
+    Raises UsageError.
+    """
+    boards = {
+        kind.name: LabDevice(profile=kind.profile, address="local:", tags=(WORD,), simulated=True)
+        for kind in _wanted(only)
+    }
+    return Lab({THIS_COMPUTER: _HERE, **boards}, (profiles(), shipped("device_profiles")))
+
+
+def _wanted(only: Collection[str]) -> list[Kind]:
+    for name in only:
+        if name not in (THIS_COMPUTER, *KINDS):
+            raise UsageError(f"device '{name}' is not in the lab: {nearest(name, (THIS_COMPUTER, *KINDS))}")
+    return [kind for name, kind in KINDS.items() if not only or name in only]
 
 
 @contextlib.contextmanager
@@ -140,7 +157,8 @@ def _begin(folder: Path, kind: Kind, port: int, scenario: Scenario) -> process.P
     (folder / "board.json").write_text(told.model_dump_json())
     argv: list[str | Path] = [sys.executable, "-m", "melt.virtual.board", folder]
     # numpy's threads would be load that nobody asked for
-    env = {**os.environ, "PYTHONPATH": str(package_dir().parent), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    modules = os.pathsep.join(filter(None, (str(package_dir().parent), os.environ.get("PYTHONPATH"))))
+    env = {**os.environ, "PYTHONPATH": modules, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     return process.start(argv, cwd=folder, log=folder / "log", env=env, held=True, signals=False)
 
 

@@ -40,9 +40,9 @@ def server_argv(folder: Path, port: int, environment: Mapping[str, str]) -> list
     settings = (
         f"Port {port}",
         "ListenAddress 127.0.0.1",
-        f"HostKey {folder / 'host'}",
-        f"AuthorizedKeysFile {folder / 'authorized'}",
-        f"PidFile {folder / 'pid'}",
+        f'HostKey "{folder / "host"}"',
+        f'AuthorizedKeysFile "{folder / "authorized"}"',
+        f'PidFile "{folder / "pid"}"',
         "PasswordAuthentication no",
         "KbdInteractiveAuthentication no",
         "UsePAM no",

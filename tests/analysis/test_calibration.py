@@ -170,6 +170,16 @@ def test_a_counters_lag_is_told_from_its_differences(refresh_s: float) -> None:
         assert followed.step == pytest.approx(STEP_W, rel=0.05)
 
 
+def test_where_the_two_ways_look_alike_what_is_assumed_decides_the_lag() -> None:
+    series, load = record(Case(0.1, 0.15, averages=True, read_s=0.1), 3)
+    found = Refresh(0.1, None, 0.1, len(series), len(series), at_most=True)
+    momentary, averaging = (follow(series, load, found, assumed=assumed) for assumed in (None, True))
+    assert isinstance(momentary, Followed)
+    assert isinstance(averaging, Followed)
+    assert momentary.averages is averaging.averages is None
+    assert momentary.lag_s - averaging.lag_s == pytest.approx(0.05, abs=0.02)
+
+
 def test_a_slow_sensor_is_still_told_with_an_error_that_is_larger() -> None:
     quick, slow = (told(Case(period, 0.2, averages=False), 1)[1] for period in (0.1, 2.0))
     assert slow.lag_s == pytest.approx(0.2, abs=max(0.05, slow.lag_error_s))

@@ -289,6 +289,14 @@ def test_no_energy_comes_from_the_gauge_while_a_charger_is_there_for_a_moment(pl
     assert codes == ["charger"]
 
 
+def test_a_minute_of_idle_is_enough_for_a_gauge_whose_values_come_every_second() -> None:
+    events = events_of(np.full(1500, 0.1), idle_s=60)
+    notes = {"battery.power": power("battery", response={**CALIBRATED, "refresh_s": 1.0})}
+    step: Any = lambda t: np.where(t < 60.1, 1.0, 4.0)  # noqa: E731
+    found = of(events, notes, **{"battery.power": step})
+    assert found["energy_net_j"].value == pytest.approx((found["energy_j"].value or 0) * 3 / 4, rel=0.03)
+
+
 def test_a_charger_that_stays_is_no_fault_where_energy_comes_from_elsewhere() -> None:
     found, codes = phone(100, lambda t: 1 + 0 * t, sensor="meter.bench1")
     assert found["energy_j"].value is not None
@@ -310,6 +318,7 @@ RESPONSES = st.fixed_dictionaries(
     },
 )
 VALUES = st.one_of(st.floats(-1e3, 1e3), st.sampled_from([0.0, 5.0, float("nan"), float("inf"), 1e308, -1e308, 1e-320]))
+WHOLE_RUNS = (told(answers(8)), told(events_of(LONG[:700], idle_s=60)))
 
 
 @settings(deadline=None, max_examples=150)
@@ -332,8 +341,8 @@ def test_no_trace_and_no_response_makes_the_analysis_raise_or_tell_a_figure_with
     t = BOOT + np.cumsum(np.array(steps[: len(values)], dtype=np.int64))
     one = note(quantity, boundary=boundary, response=response, wraps_at=wraps_at)
     asked = Asked(energy=EnergyBasis(idle=IDLE, battery=BatteryNote(capacity_mah=4000, voltage_v=3.8)))
-    for events in (answers(8), events_of(LONG[:700], idle_s=60)):
-        found = metrics(told(events), frame(t, np.array(values), "a"), {"a": one}, asked)
+    for events in WHOLE_RUNS:
+        found = metrics(events, frame(t, np.array(values), "a"), {"a": one}, asked)
         for name, metric in found.items():
             if name.startswith(("energy", "j_per")):
                 assert (metric.value is None) == (metric.error is None)

@@ -58,6 +58,15 @@ def test_the_truth_lies_inside_the_bound_wherever_the_answer_was_given(
         assert abs(mapped - device.at(int(host_ns))) <= found.bound_s * S + 2
 
 
+def test_the_bound_is_needed_where_all_answers_take_longer_than_the_questions() -> None:
+    device = Device(-3 * S, 0.0)
+    trips = [[device.trip(at * S + i * 1000, 1_000_000, 9_000_000) for i in range(16)] for at in (0, 60)]
+    found = fit(*trips)
+    off_s = abs(int(found.device_ns(np.array([30 * S]))[0]) - device.at(30 * S)) * 1e-9
+    assert off_s == pytest.approx(0.004)
+    assert 0.004 < found.bound_s < 0.0052
+
+
 def test_without_round_trips_afterwards_the_bound_grows_with_the_length() -> None:
     device = Device(5 * S, 1e-4)
     trips = [device.trip(i * 1000, 100_000, 300_000) for i in range(16)]
@@ -146,6 +155,14 @@ def test_the_means_do_not_depend_on_how_the_samples_came(sizes: list[int], lost:
             assert number not in means
     assert all(block.rate_hz == 1000.0 for block in given_back)
     assert all(block.current_a is None and np.all(block.voltage_v == 4.0) for block in given_back)
+
+
+def test_a_mean_that_lacks_more_than_a_tenth_is_a_gap_and_one_that_lacks_less_is_none() -> None:
+    values = np.ones(300)
+    for gone, there in ((10, [0, 1, 2]), (11, [0, 2])):
+        reducer = Reducer(100_000.0)
+        found = [b for block in blocks(values, [300], set(range(120, 120 + gone))) for b in reducer.take(block)]
+        assert [int(i) for block in found for i in block.index] == there
 
 
 def test_a_slow_meter_passes_as_it_is_and_its_gaps_are_counted() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +21,8 @@ from melt.meters.base import library
 from melt.meters.joulescope import Means
 from melt.meters.monsoon import Packets
 from melt.meters.ppk2 import Samples
+from melt.meters.text import Lines
 from melt.transport import Deadline
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def spec(**parts: Any) -> MeterSpec:
@@ -413,3 +412,19 @@ def test_seconds_and_nanoseconds_are_told_apart() -> None:
     assert meter.sample("1790000000250000000\t250", 0) == (pytest.approx(1790000000.25), 0.25)
     assert meter.sample("time power", 0) is None
     assert meter.sample("1.5", 0) is None
+
+
+@given(st.lists(st.text(max_size=60) | st.sampled_from(["1e999 1", "9" * 400 + " 1", "nan 1", "1 inf", "2 -3"])))
+@settings(max_examples=200, deadline=None)
+def test_no_line_is_too_odd(lines: list[str]) -> None:
+    class Said:
+        """The lines at once."""
+
+        def bytes(self, _deadline: Deadline) -> bytes:
+            return "".join(f"{line}\n" for line in lines).encode()
+
+    command: Any = meter_of(spec(type="command", argv=["x"]))
+    for meter in (command, csv_meter(Path("m.csv"), column="P", time_column="t")):
+        for block in Lines(Said(), "it").blocks(Deadline.after(1), meter):
+            assert np.isfinite(block.power_w).all()
+            assert np.all(np.diff(block.own_s) > 0)

@@ -236,6 +236,21 @@ def test_a_run_without_a_meter_has_nothing_of_one(tmp_path: Path) -> None:
     assert tuple(found.rows.columns) == COLUMNS
 
 
+def test_a_recording_that_is_damaged_costs_the_channel_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: Device
+) -> None:
+    spec, _, _ = instrument(monkeypatch, "joulescope", lambda _: 2.0)
+    with recording("bench", spec, device, tmp_path):
+        time.sleep(0.1)
+    for name in ("meter.parquet", "meter.json"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:100])
+        found = channels(tmp_path)
+        assert (len(found.rows), found.notes) == (0, {})
+        (reason,) = found.reasons
+        assert f"{name} cannot be read" in reason.detail
+        assert "\n" not in reason.detail
+
+
 def test_a_long_recording_comes_into_the_trace_as_longer_means(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: Device
 ) -> None:
@@ -320,6 +335,7 @@ def test_a_stream_that_was_cut_anywhere_gives_every_whole_batch(tmp_path: Path) 
         sizes = []
         for number in range(20):
             out.write(Block(10 * number, 100.0, np.full(10, 1.0 * number), number))
+            out.flush()
             sizes.append((tmp_path / kept.STREAM).stat().st_size)
     data = (tmp_path / kept.STREAM).read_bytes()
     for cut in [0, 1, 100, *range(sizes[3], sizes[4], 7), sizes[-1], len(data)]:
@@ -328,6 +344,9 @@ def test_a_stream_that_was_cut_anywhere_gives_every_whole_batch(tmp_path: Path) 
         whole = sum(size <= cut for size in sizes)
         assert kept.rows_in(tmp_path) == 10 * whole, cut
         blocks = list(kept.blocks_in(tmp_path, 100.0))
-        assert [block.first_index for block in blocks] == [10 * n for n in range(whole)]
-        assert all(block.current_a is None for block in blocks)
+        assert [len(block) for block, _ in blocks] == ([10 * whole] if whole else [])
+        assert all(block.current_a is None for block, _ in blocks)
+        assert [host_ns.tolist() for _, host_ns in blocks] == [[n for n in range(whole) for _ in range(10)]][
+            : len(blocks)
+        ]
         assert not (tmp_path / kept.STREAM).exists()

@@ -1,6 +1,6 @@
 /* The first and only process of a virtual machine: loads drivers, sets a chip's registers, and prints sysfs files.
  *
- * /plan has a step on each line; a name goes up to the next space, and what follows the last name is taken as it stands:
+ * /plan has a step on each line; a name ends at the next space, and what follows the last name is taken as it stands:
  *     load FILE PARAMETERS    puts a driver into the kernel
  *     chip DRIVER ADDRESS     makes the bus of i2c-stub hold a chip
  *     reg ADDRESS REG VALUE   sets a register of 16 bits (numbers in hex)
@@ -46,7 +46,7 @@ static void load(char *rest) {
     char *parameters = strchr(rest, ' ');
     if (parameters) *parameters++ = '\0';
     int fd = open(rest, O_RDONLY);
-    if (fd < 0 || (syscall(SYS_finit_module, fd, parameters ? parameters : "", 0) && errno != EEXIST)) complain("load", rest);
+    if (fd < 0 || syscall(SYS_finit_module, fd, parameters ? parameters : "", 0)) complain("load", rest);
     if (fd >= 0) close(fd);
 }
 
@@ -71,7 +71,8 @@ static void set_register(const char *rest) {
     int fd = open(path, O_RDWR);
     union i2c_smbus_data data = {.word = (__u16)((value << 8 | value >> 8) & 0xffff)};
     struct i2c_smbus_ioctl_data call = {I2C_SMBUS_WRITE, (__u8)reg, I2C_SMBUS_WORD_DATA, &data};
-    if (fd < 0 || ioctl(fd, I2C_SLAVE_FORCE, (unsigned long)address) || ioctl(fd, I2C_SMBUS, &call)) complain("reg", rest);
+    if (fd < 0 || ioctl(fd, I2C_SLAVE_FORCE, (unsigned long)address) || ioctl(fd, I2C_SMBUS, &call))
+        complain("reg", rest);
     if (fd >= 0) close(fd);
 }
 

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melt.virtual.answers import Android, Firmware, Jetson
@@ -47,6 +47,7 @@ def view(kind: Kind, busy: float = 0.0, settled_w: float | None = None) -> View:
 # ------------------------------------------------------------------------------------------------------- files
 
 
+@settings(deadline=None, max_examples=50)
 @given(texts=st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=20))
 def test_a_file_that_is_held_open_shows_the_newest_value_whole(
     tmp_path_factory: pytest.TempPathFactory, texts: list[int]
@@ -60,6 +61,21 @@ def test_a_file_that_is_held_open_shows_the_newest_value_whole(
             held.seek(0)
             assert held.read() == f"{text}\n".encode()
     leaves.close()
+
+
+def test_a_shorter_value_is_whole_at_every_moment(leaves: Leaves, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    cut = os.ftruncate
+
+    def look_then_cut(descriptor: int, length: int) -> None:
+        seen.append((leaves.root / FILE[1:]).read_text())
+        cut(descriptor, length)
+
+    monkeypatch.setattr("melt.virtual.leaves.os.ftruncate", look_then_cut)
+    leaves.put(FILE, 123456)
+    leaves.put(FILE, 7)
+    assert [text.strip() for text in seen] == ["7"]
+    assert (leaves.root / FILE[1:]).read_text() == "7\n"
 
 
 def test_what_somebody_writes_is_heard_once(leaves: Leaves) -> None:

@@ -16,10 +16,11 @@ from workspace import until
 from melt.device import open_device
 from melt.errors import DeviceError, UsageError
 from melt.files import load_profile
+from melt.places import cache_dir, shipped
 from melt.readings import text_of
 from melt.transport.ssh_config import Own, find_place
 from melt.virtual import adbd, sshd
-from melt.virtual.kinds import KINDS, PHONE
+from melt.virtual.kinds import KINDS, PHONE, Kind
 from melt.virtual.lab import profiles, virtual_lab
 from melt.virtual.scenario import Scenario
 
@@ -39,9 +40,6 @@ def left(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
 def test_every_board_has_a_profile_that_says_it_is_software(kind: object) -> None:
-    from melt.places import shipped  # noqa: PLC0415
-    from melt.virtual.kinds import Kind  # noqa: PLC0415
-
     assert isinstance(kind, Kind)
     profile = load_profile(kind.profile, (profiles(), shipped("device_profiles")))
     assert "software" in profile.about
@@ -54,6 +52,16 @@ def test_every_board_has_a_profile_that_says_it_is_software(kind: object) -> Non
 def test_a_board_that_is_not_known_is_told_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="jetson"), virtual_lab(tmp_path, only=["jetsno"]):
         pass
+
+
+def test_a_dry_run_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    suite = str(shipped("workloads") / "demo.yaml")
+    argv = [sys.executable, "-m", "melt", "run", suite, "phone", "pi4", "--lab", "virtual", "--dry-run", "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert {slot["device"] for slot in json.loads(done.stdout)["order"]} == {"phone", "pi4"}
+    assert not (tmp_path / "melt" / "virtual").exists()
 
 
 def test_what_this_computer_lacks_is_said_and_the_others_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +105,7 @@ def test_a_board_is_reached_and_all_of_it_ends_with_the_block(tmp_path: Path) ->
                 assert device.simulated
                 assert device.total is not None
                 # what is started there and goes on by itself is ended with the board
-                device.run(["sh", "-c", f"cd {spec.workdir} && (sleep 600 >/dev/null 2>&1 &)"])
+                device.run(["sh", "-c", 'cd "$1" && (sleep 600 >/dev/null 2>&1 &)', "sh", spec.workdir or ""])
         with pytest.raises(UsageError, match="in use by another"), virtual_lab(tmp_path, only=["pi"]):
             pass
         assert any("sleep 600" in words for words in left(tmp_path))
@@ -157,8 +165,6 @@ def test_whoever_dies_takes_the_boards_along(tmp_path: Path, how: signal.Signals
 @pytest.mark.peer
 @pytest.mark.xdist_group("virtual boards")
 def test_doctor_takes_the_word_virtual_for_a_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from melt.places import cache_dir  # noqa: PLC0415
-
     cache = tmp_path / "cache" / "melt"
     cache.mkdir(parents=True)
     for name in ("native", "peers", "libraries", "models"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melt.virtual.kinds import KINDS
@@ -47,6 +47,7 @@ def test_the_same_seed_gives_the_same_noise_and_the_mean_stays() -> None:
     assert first[-1] == pytest.approx(5.5 * 600, rel=0.02)
 
 
+@settings(deadline=None)
 @given(st.floats(0.5, 12), st.floats(0.01, 30))
 def test_heat_settles_where_it_should_however_long_the_steps_are(power_w: float, dt_s: float) -> None:
     heat = MODEL.heat

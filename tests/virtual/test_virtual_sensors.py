@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melt.virtual.sensors import Fault, SensorModel, energy_at, normal
@@ -41,6 +41,7 @@ def test_gain_offset_and_quantum_change_a_value_as_they_say() -> None:
     assert off.sample(2.5, TIMES, TRUTH) == pytest.approx(round((5 * 1.1 + 0.2) / 0.25) * 0.25)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.5, 19.0), min_size=1, max_size=50), st.integers(0, 1000))
 def test_noise_belongs_to_the_value_and_not_to_the_asking(times: list[float], seed: int) -> None:
     sensor = SensorModel(noise=0.1, seed=seed)
