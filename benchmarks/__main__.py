@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from benchmarks import (
     agent,
+    clock_bound,
     commands,
     dead_peer,
     energy_figures,
@@ -47,6 +48,7 @@ FIGURES: Mapping[str, Figure] = {
         *energy_figures.FIGURES,
         *throttle_figures.FIGURES,
         state_restored.STATE_RESTORED,
+        clock_bound.CLOCK_BOUND,
     )
 }
 _TESTS = Path(__file__).parents[1] / "tests"

@@ -15,7 +15,7 @@ ANYWHERE = frozenset({"melt", "melt.__init__"})
 """The package's own file holds its version and imports nothing."""
 NATIVE = frozenset(f"melt/native/{name}.py" for name in ("programs", "source", "ninja", "llama"))
 ENGINES = frozenset(f"melt/engines/{name}.py" for name in ("wheels", "chat", "llama_process"))
-PROGRAMS = NATIVE | ENGINES | {"melt/transport/local.py"}
+PROGRAMS = NATIVE | ENGINES | {"melt/transport/local.py", "melt/virtual/process.py"}
 """The only files that start programs."""
 
 

@@ -20,7 +20,8 @@ LEAST_CHANGES = 8
 """Of fewer new values no refresh period is told."""
 _EVERY_READ = 0.85
 """A value that is new in so many of the reads may be made oftener than it is read."""
-_AT_ONCE = 0.05
+_AT_ONCE, _SELDOM_LATE, _LATE_READS = 0.05, 0.25, 4
+"""The share of changes at once that are taken for late ones: more of them where a period of so many reads is seen."""
 _MOST_CHANGES = 400
 _IN_STEP = 0.55
 """How alike the phases are, from 0 to 1: reads twice in a period leave 0.64."""
@@ -100,14 +101,16 @@ def refresh(series: Series, load: Load | None = None) -> Refresh:
         return _because(none, f"its value {times} in {length_s:.0f} s")
     t = (new.t - new.t[0]).astype(np.float64) * 1e-9
     intervals = np.diff(t)
-    if (
-        np.mean(intervals < 1.5 * read_s) > _AT_ONCE
-    ):  # no sensor that is slower than two reads changes from one to the next
-        bound_s = read_s if changes >= _EVERY_READ * (reads - 1) else 2 * read_s
-        return Refresh(bound_s, None, read_s, reads, changes, at_most=True)
     few = load is not None and changes <= _FEW_AN_EDGE * 2 * load.begin.size
     edges = (load.edges - new.t[0]) * 1e-9 if load is not None and few else None
-    told = _regular(t[:_MOST_CHANGES], read_s, edges) or (None if few else _ragged(intervals, read_s))
+    told = _regular(t[:_MOST_CHANGES], read_s, edges)
+    # no sensor that is slower than two reads changes from one read to the next, unless it or the read was late
+    at_once = float(np.mean(intervals < 1.5 * read_s))
+    slower = told is not None and told[0] >= _LATE_READS * read_s and not few
+    if at_once > (_SELDOM_LATE if slower else _AT_ONCE):
+        bound_s = read_s if changes >= _EVERY_READ * (reads - 1) else 2 * read_s
+        return Refresh(bound_s, None, read_s, reads, changes, at_most=True)
+    told = told or (None if few else _ragged(intervals, read_s))
     if told is None and few:
         return _because(none, "its value changed with the load, and too seldom else")
     if told is None:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from melt.records import Event, SensorNote, Status
 
 SUSPENDED_S = 1e-3
-CLOCK_BOUND_S = 0.005
-"""How far a meter's clock may be off: a link of a few ms carries it, a slow one does not."""
+CLOCK_BOUND_S = 0.05
+"""How far a meter's clock may be off; below it the energy's own uncertainty says what it costs."""
 FOREIGN_LOAD = 0.10
 """Share of one core that others may take, a hypervisor's guests included. Above it they cost an engine on all cores
 some per cent of its speed, the size of what melt wants to tell apart; below it lie the kernel's own threads,

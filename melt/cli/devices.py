@@ -17,10 +17,10 @@ import typer
 from rich.table import Table as RichTable
 
 from melt.cli.console import err, out, plain, print_json, say
-from melt.cli.options import AsJson, LabFile, named, profile_for
+from melt.cli.options import AsJson, LabFile, lab_of, named, profile_for
 from melt.device import open_device
 from melt.errors import MeltError, UsageError
-from melt.files import Lab, LabDevice, load_lab
+from melt.files import Lab, LabDevice
 from melt.transport.adb import AdbTransport, Server
 from melt.transport.adb_devices import Listed, advice
 
@@ -41,7 +41,7 @@ def devices(context: typer.Context, lab: LabFile = None, as_json: AsJson = False
     """List the devices of the lab, and those that adb knows beside them: what each is, or what to do to use it."""
     if context.invoked_subcommand is not None:
         return
-    known = load_lab(lab)
+    known = lab_of(lab, context)
     rows, note = _look_at_all(known)
     if as_json:
         print_json(rows)

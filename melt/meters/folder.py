@@ -81,7 +81,7 @@ class Writer:
         self._stream = pa.ipc.new_stream(self._file, _COLUMNS)
         self._waiting: list[Block] = []
         self._rows = 0
-        self._due = Deadline.after(_HELD_S)
+        self._due = Deadline.after(0)  # the first is written at once
 
     def write(self, block: Block) -> None:
         """Takes a block; many small ones are written as one."""

@@ -104,9 +104,13 @@ class Sensors:
 
 
 class Running:
-    """A board with its files, from its start to its end."""
+    """A board with its files, from its start to its end.
 
-    def __init__(self, folder: Path, told: BoardFile) -> None:
+    `jobs` is where this computer sees the folders of its jobs, when that is not below `folder`: a board whose programs
+    run in a file system of their own.
+    """
+
+    def __init__(self, folder: Path, told: BoardFile, jobs: Path | None = None) -> None:
         self.kind, self.scenario = KINDS[told.kind], told.scenario
         for name in ("sysroot", "kept", "bin"):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -124,7 +128,7 @@ class Running:
         Gpu(self.leaves, self.kind)
         self.leaves.put("/proc/device-tree/model", self.kind.title)
         self._sensors = Sensors(self.kind, self.scenario)
-        self._usage = Usage(str(folder / "work" / "melt" / "jobs"))
+        self._usage = Usage(str(jobs or folder / "work" / "melt" / "jobs"))
         self._ina = Ina3221(self.leaves, self.kind, self.scenario) if self.kind.name == "jetson" else None
         self._odpm = Odpm(self.leaves, self.kind) if self.kind.name == "phone" else None
         self._gauge = Gauge(self.leaves, self.kind, self.scenario) if self.kind.battery else None

@@ -59,7 +59,8 @@ class Leaves:
         place = self._place(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)
-        place.symlink_to(self._place(target))
+        # relative: a board whose programs see the tree at another path follows it too
+        place.symlink_to(os.path.relpath(self._place(target), place.parent))
 
     def break_(self, path: str, trouble: Trouble) -> None:
         """The file is not as it should be until `mend`: also for whoever holds it open, as far as a file can."""

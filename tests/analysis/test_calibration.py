@@ -112,6 +112,17 @@ def test_a_value_that_is_new_oftener_than_it_can_be_told_is_bounded_and_never_gi
         assert found.refresh_s <= 2.1 * 0.02
 
 
+def test_a_sensor_that_is_late_now_and_then_on_a_busy_device_keeps_its_period() -> None:
+    random = np.random.default_rng(4)
+    for _ in range(5):
+        made = np.arange(1, 400) * 0.125 + np.where(random.random(399) < 0.12, random.uniform(0.08, 0.115, 399), 0.0)
+        reads = np.arange(0, 50, 0.02)
+        shown = np.searchsorted(np.sort(made), reads).astype(np.float64)
+        found = refresh(Series((reads * 1e9).astype(np.int64), shown))
+        assert found.refresh_s == pytest.approx(0.125, rel=0.1)
+        assert not found.at_most
+
+
 def test_a_sensor_without_noise_that_shows_the_edges_only_is_not_given_the_loads_period() -> None:
     for seed in range(6):
         series, load = record(Case(0.1, 0.1, averages=False, noise=0.0, quantum=0.5), seed)

@@ -109,6 +109,7 @@ def test_a_charger_that_is_plugged_in_is_refused_before_anything_is_loaded(tmp_p
     assert said.code == 1
     assert "charger" in said.sentence
     assert "unplug" in said.sentence
+    assert "loading" not in said.stderr
     assert not list(tmp_path.glob("device_profiles/*calibrated*"))
 
 

@@ -176,7 +176,7 @@ def ask(tmp_path: Path, leaves: Leaves) -> object:
         write_stubs(kind, tmp_path / "bin", leaves.root)
         environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "HOME": str(tmp_path)}
         return subprocess.run(
-            ["sh", "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=30
+            ["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=30
         ).stdout
 
     return run
