@@ -95,6 +95,8 @@ class Lab:
     profiles: tuple[Path, ...]
     meters: Mapping[str, MeterSpec] = field(default_factory=dict)
     usb_switches: Mapping[str, UsbSwitch] = field(default_factory=dict)
+    usual: tuple[str, ...] = (THIS_COMPUTER,)
+    """Those that a suite is carried out on when neither it nor a person names any."""
 
     def device(self, name: str) -> LabDevice:
         """The device of that name. Raises UsageError with the nearest one."""

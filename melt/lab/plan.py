@@ -71,11 +71,11 @@ class Plan:
 
 
 def make_plan(suite: Suite, file: Path, lab: Lab, names: tuple[str, ...], assignments: Mapping[str, Any]) -> Plan:
-    """Spells out a suite for the devices `names`, or for those the suite chooses, or for this computer.
+    """Spells out a suite for the devices `names`, or for those the suite chooses, or for the lab's usual ones.
 
     `assignments` are the command line's. Raises UsageError for whatever a person can correct in the files.
     """
-    chosen = lab.choose(names, ()) if names else lab.choose(suite.devices.names, suite.devices.tags) or ["local"]
+    chosen = lab.choose(names, ()) if names else lab.choose(suite.devices.names, suite.devices.tags) or list(lab.usual)
     above = _checked(assignments, "--set")
     for key in above:
         if key in suite.sweep:

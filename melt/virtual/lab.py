@@ -82,7 +82,9 @@ def virtual_lab(
             raise DeviceError("; ".join(sentences))
         for sentence in sentences:
             say(sentence)
-        yield Lab(devices, (profiles(), shipped("device_profiles")))
+        yield Lab(
+            devices, (profiles(), shipped("device_profiles")), usual=tuple(n for n in devices if n != THIS_COMPUTER)
+        )
 
 
 def listed(only: Collection[str] = ()) -> Lab:
@@ -94,7 +96,7 @@ def listed(only: Collection[str] = ()) -> Lab:
         kind.name: LabDevice(profile=kind.profile, address="local:", tags=(WORD,), simulated=True)
         for kind in _wanted(only)
     }
-    return Lab({THIS_COMPUTER: _HERE, **boards}, (profiles(), shipped("device_profiles")))
+    return Lab({THIS_COMPUTER: _HERE, **boards}, (profiles(), shipped("device_profiles")), usual=tuple(boards))
 
 
 def _wanted(only: Collection[str]) -> list[Kind]:

@@ -1,7 +1,7 @@
 """A virtual Pi 5 whose agent and engines are the aarch64 binaries, under an emulator, behind an SSH server.
 
 What the other virtual boards show with this computer's own binaries holds for those of a real Pi too: what they do
-heats the board and costs its energy, and what its sensors say comes with the latencies on one axis of time.
+costs the board's energy, and what its sensors say comes with the latencies on one axis of time.
 """
 
 from __future__ import annotations
