@@ -172,6 +172,8 @@ class Sensor:
     reopen: bool = False
     """A file that has to be opened anew for a fresh value, instead of being read again from its start."""
     also: tuple[str, ...] = ()
+    as_root: bool = False
+    """Whether its files are opened as root: the account that melt logs in with may not."""
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -10,9 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from melt.analysis.energy_phases import Phase, Spent, idle_of, own_idle, phases_of, spent
+from melt.analysis.energy_phases import Phase, Spent, idle_of, own_idle, phases_of, spent, steps_j
 from melt.analysis.measured import measure
 from melt.analysis.power_series import curve
 from melt.analysis.total import Total, total
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from melt.analysis.trace import Trace
     from melt.records import BatteryNote, IdlePower, SensorNote
 
-PEAK_OVER_S = 1.0
 WHOLE = ("energy_j", "power_mean_w", "power_peak_w", "energy_mwh", "j_per_inference", "edp_js")
 WHOLE_NET = ("energy_net_j", "j_per_inference_net")
 OF_BATTERY = ("charge_mah", "prompts_per_battery")
@@ -133,11 +130,9 @@ class _Run:
 
     def _peak(self, window: Window) -> Metric:
         """The highest mean power (W) over whole steps of a second (of an update, where that is longer)."""
-        step_ns = int(max(PEAK_OVER_S, self.chosen.refresh_s) * 1e9)
-        edges = np.arange(window[0], window[1], step_ns)
-        used_j = np.sum([np.diff(one.energy.along(edges)) for one in self.chosen.curves], axis=0)
-        peak_w = float(used_j.max()) / (step_ns * 1e-9)
-        return Metric(value=peak_w, note=f"{self.chosen.about}; the highest mean over {step_ns * 1e-9:.3g} s")
+        step_s, used_j = steps_j(self.chosen, window)
+        peak_w = float(used_j.max()) / step_s
+        return Metric(value=peak_w, note=f"{self.chosen.about}; the highest mean over {step_s:.3g} s")
 
 
 def _times(metric: Metric, factor: float, note: str | None) -> Metric:
@@ -189,19 +184,19 @@ def _rails(trace: Trace, measured: Measured, used: tuple[str, ...]) -> dict[str,
         return {}
     whole = Phase("measured window", (measured.window,), whole=True)
     found = {}
-    for name in trace.of("energy", "power"):
-        if name in used:
+    for name, note in sorted(trace.notes.items()):
+        if name in used or note.quantity not in ("energy", "power"):
             continue
-        note = trace.notes[name]
         one = curve(trace, name)
         key = f"power_mean_w.{name}"
         if note.not_for_energy:
             found[key] = gap(f"not_for_energy: {note.not_for_energy}")
         elif one is None:
-            found[key] = gap(f"sensor_gap: {name} gave one value alone")
+            said = "one value alone" if len(trace[name]) else "no value in this run"
+            found[key] = gap(f"sensor_gap: {name} gave {said}")
         else:
             alone = Total(note.boundary or "rail", (one,))
-            mean = spent(alone, whole, trace, measured_s=whole.length_s)
+            mean = spent(alone, whole, trace, measured_s=whole.length_s, rests=True)
             found[key] = (
                 gap(mean)
                 if isinstance(mean, str)

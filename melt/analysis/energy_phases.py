@@ -9,13 +9,14 @@ import numpy as np
 
 from melt.analysis.events import mark_t
 from melt.analysis.generation import requests
+from melt.analysis.trace import GAP_PERIODS
 from melt.analysis.uncertainty import error_j, paused_s
 from melt.records import IdlePower
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from melt.analysis.events import Window
+    from melt.analysis.events import Float64s, Window
     from melt.analysis.generation import Request
     from melt.analysis.measured import Measured
     from melt.analysis.total import Total
@@ -28,6 +29,8 @@ MIN_GAUGE_S = 120.0
 MIN_PERIODS = 20
 MOST_PAUSED = 0.1
 """More of a window than this without a value is no measurement of it."""
+STEP_S = 1.0
+"""Over how long power is averaged where a peak or a standstill is looked for."""
 IDLE_SPARE = 0.99
 """An idle window that was asked for as 60 s may have come out a little shorter."""
 
@@ -96,13 +99,16 @@ def _pooled(name: str, parts: Sequence[tuple[int, int, int]], why_not: str) -> P
     return Phase(name, windows, why_not, sum(units for _, _, units in found))
 
 
-def spent(chosen: Total, phase: Phase, trace: Trace, *, measured_s: float) -> Spent | str:
-    """The energy of a phase of a run whose measured window is `measured_s` long, or why it is not told."""
+def spent(chosen: Total, phase: Phase, trace: Trace, *, measured_s: float, rests: bool = False) -> Spent | str:
+    """The energy of a phase of a run whose measured window is `measured_s` long, or why it is not told.
+
+    With `rests` it may be none at all: a single rail is switched off now and then, a whole device never is.
+    """
     if not phase.windows:
         return phase.why_not
     if short := too_short(chosen, phase, measured_s):
         return short
-    return _spent(chosen, phase, trace)
+    return _spent(chosen, phase, trace, rests=rests)
 
 
 def too_short(chosen: Total, phase: Phase, measured_s: float) -> str:
@@ -121,7 +127,7 @@ def too_short(chosen: Total, phase: Phase, measured_s: float) -> str:
     return ""
 
 
-def _spent(chosen: Total, phase: Phase, trace: Trace) -> Spent | str:
+def _spent(chosen: Total, phase: Phase, trace: Trace, *, rests: bool = False) -> Spent | str:
     windows = phase.windows
     for one in chosen.curves:
         if not all(one.covers(window) for window in windows):
@@ -132,7 +138,14 @@ def _spent(chosen: Total, phase: Phase, trace: Trace) -> Spent | str:
             return f"sensor_gap: {one.name} gave no value for {of}"
     if chosen.gauge and (plugged := plugged_in(trace, windows)):
         return f"charger: {plugged}, and a battery's gauge means nothing then: unplug it, and run again"
+    if chosen.gauge and not charger_told(trace, windows):
+        return (
+            f"charger: nothing tells whether one was plugged in during the {phase.name}, and a battery's gauge means "
+            "nothing without that"
+        )
     energy_j = sum(one.spent(*windows) for one in chosen.curves)
+    if not rests and (still := _standstill(chosen, phase, energy_j)):
+        return still
     notes = []
     if not phase.whole and not chosen.averages:
         notes.append("the sensor is not known to average: under a pulsing load this may be off by 31 %")
@@ -142,6 +155,48 @@ def _spent(chosen: Total, phase: Phase, trace: Trace) -> Spent | str:
     if len(windows) > 1:
         notes.append(f"{len(windows)} parts pooled")
     return Spent(energy_j, error_j(chosen.curves, windows, phase=not phase.whole), phase.length_s, tuple(notes))
+
+
+def steps_j(chosen: Total, window: Window) -> tuple[float, Float64s]:
+    """How long (s) a step is, a second or an update where that is longer, and the energy (J) of each in `window`."""
+    step_ns = int(max(STEP_S, chosen.refresh_s) * 1e9)
+    edges = np.arange(window[0], window[1], step_ns)
+    used_j = np.sum([np.diff(one.energy.along(edges)) for one in chosen.curves], axis=0)
+    return step_ns * 1e-9, np.asarray(used_j, dtype=np.float64)
+
+
+def _standstill(chosen: Total, phase: Phase, energy_j: float) -> str:
+    """Why a total that stands still or falls is none; empty for one that grows.
+
+    Between its growth there may be pauses of five steps, or of five times what is usual to a counter of few digits.
+    """
+    step_s, used_j = steps_j(chosen, (phase.windows[0][0], phase.windows[-1][1]))
+    grew = np.flatnonzero(used_j > 0)
+    still = np.diff(np.concatenate(([-1], grew, [used_j.size]))) - 1
+    usual = float(np.median(np.diff(grew))) if grew.size > 1 else 1.0
+    falls = int(np.count_nonzero(used_j < 0))
+    long, often = int(still.max()) > GAP_PERIODS * usual, falls > MOST_PAUSED * used_j.size
+    if energy_j > 0 and not long and not often:
+        return ""
+    names = " + ".join(chosen.channels)
+    still_s = phase.length_s if energy_j <= 0 else max(int(still.max()), falls) * step_s
+    for_s = f"for {still_s:.3g} s of the {phase.name}"
+    if chosen.gauge:
+        return (
+            f"sensor_gap: {names} tells of no power drawn {for_s}: the battery took charge, or the sign of its gauge "
+            "is wrong, which melt calibrate tells"
+        )
+    if all(one.note.quantity == "energy" for one in chosen.curves):
+        return f"sensor_gap: {names} did not grow {for_s}: the counter stands still"
+    return f"sensor_gap: {names} showed no power above 0 W {for_s}: the sensor stands still, or its sign is wrong"
+
+
+def charger_told(trace: Trace, windows: Sequence[Window]) -> bool:
+    """Whether some channel tells all through the windows whether a charger is plugged in."""
+    return any(
+        all(series.longest_pause_s(window) <= GAP_PERIODS * trace.notes[name].period_s for window in windows)
+        for name, series in trace.of("charger").items()
+    )
 
 
 def plugged_in(trace: Trace, windows: Sequence[Window]) -> str:

@@ -62,11 +62,14 @@ class Curve:
         unknown_s = self.refresh_s / 2 if lag_s is None else lag_s
         if self.note.quantity == "power" and self.response.averages is None:
             unknown_s += self.refresh_s / 2  # its stamps may belong to the middle of an interval, or not
-        seen_s = min(self.refresh_s, self.note.period_s) / 2  # between which two polls, or how old at a poll
-        if self.guessed:
-            seen_s *= 2  # and not moved to the middle
+        seen_s = self.seen_s * (2 if self.guessed else 1)  # one that is guessed is not moved to the middle
         between_s = self.spacing_s / 4  # what a straight line between two updates misses of a step, at most
         return max(self.note.clock_bound_s + unknown_s + seen_s + between_s, self.refresh_s / 2)
+
+    @property
+    def seen_s(self) -> float:
+        """Half of the time between the two polls that a new value came between, or of how old it was at a poll."""
+        return min(self.refresh_s, self.note.period_s) / 2
 
     def outside_s(self, t: int) -> float:
         """How far `t` (ns) lies outside the curve; 0 inside."""
@@ -87,18 +90,31 @@ class Curve:
 
     def range_w(self, window: Window | None = None) -> float:
         """Highest less lowest power of the updates in `window`, the ones beside it included; without one, of all."""
-        low, high = 0, len(self.power)
-        if window is not None:
-            low = max(int(np.searchsorted(self.power.t, window[0], "right")) - 1, 0)
-            high = int(np.searchsorted(self.power.t, window[1], "left")) + 1
-        return float(np.ptp(self.power.v[low:high])) if high > low and len(self.power) else 0.0
+        near = self.power if window is None else self._beside(window)
+        return float(np.ptp(near.v)) if len(near) else 0.0
 
     def step_w(self, t: int) -> float:
         """By how much power changes around `t` (ns), over as long as an edge may be off and a mean may blur it."""
+        return self.range_w(self._around(t))
+
+    def level_w(self, t: int) -> float:
+        """The highest power around `t` (ns), whatever its sign, over as long as for a step."""
+        around = self._around(t)
+        near = self.power if around is None else self._beside(around)
+        return float(np.abs(near.v).max()) if len(near) else 0.0
+
+    def _around(self, t: int) -> Window | None:
+        """The updates that tell of `t` (ns); None for all of them, where it lies outside the curve."""
         if self.outside_s(t) > 0:
-            return self.range_w()
+            return None
         reach_ns = int((self.edge_s + 1.5 * self.spacing_s) * 1e9)
-        return self.range_w((t - reach_ns, t + reach_ns))
+        return t - reach_ns, t + reach_ns
+
+    def _beside(self, window: Window) -> Series:
+        """The updates in `window`, the ones beside it included."""
+        low = max(int(np.searchsorted(self.power.t, window[0], "right")) - 1, 0)
+        high = int(np.searchsorted(self.power.t, window[1], "left")) + 1
+        return Series(self.power.t[low:high], self.power.v[low:high])
 
 
 def curve(trace: Trace, name: str) -> Curve | None:

@@ -109,9 +109,12 @@ def _of_rule(trace: Trace, basis: EnergyBasis) -> Total | str:
 
 
 def _by_boundary(trace: Trace, told: dict[str, SensorNote]) -> Total | str:
+    """By what the device has and not by what gave a value: a silent sensor must not make another total of a run."""
     given = [name for name in told if len(trace[name])]
+    if told and not given:
+        return f"no_sensor: {', '.join(told)} gave no value in this run"
     for boundary in OUTERMOST:
-        here = [name for name in given if told[name].boundary == boundary]
+        here = [name for name in told if told[name].boundary == boundary]
         used = [name for name in here if told[name].quantity == "energy"] or here
         if not used:
             continue
@@ -120,8 +123,6 @@ def _by_boundary(trace: Trace, told: dict[str, SensorNote]) -> Total | str:
         return _sum(trace, used, boundary)
     if given:
         return f"no_total: {', '.join(given)} are parts of the device, and a sum of parts is not its total"
-    if told:
-        return f"no_sensor: {', '.join(told)} gave no value in this run"
     return "no_sensor: this device has no sensor of energy or power that melt can read; an external meter is the way"
 
 
@@ -129,5 +130,8 @@ def _sum(trace: Trace, names: Sequence[str], boundary: Boundary, excludes: tuple
     curves = {name: curve(trace, name) for name in names}
     silent = [name for name, one in curves.items() if one is None]
     if silent:
-        return f"sensor_gap: {', '.join(silent)} gave no value in this run, or one alone, and the total needs it"
+        return (
+            f"sensor_gap: {', '.join(silent)} gave no value in this run, or one alone, and the total of the {boundary} "
+            "needs it"
+        )
     return Total(boundary, tuple(one for one in curves.values() if one is not None), excludes)

@@ -34,6 +34,8 @@ PAGED_IN = "vm.pswpin"
 
 GAP_PERIODS = 5
 """A pause between two values of more than this many periods is a gap."""
+_FASTER = 10
+"""How many times faster than in its fastest tenth a counter may have grown where it wrapped."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,36 @@ class Series:
     def unwrapped(self, wraps_at: float | None) -> Series:
         """A cumulative counter without its wraps: a fall by more than half of `wraps_at` adds it once.
 
-        Any other fall is a reset: only what follows the last one is kept.
+        That holds where the growth it would mean is no faster than the counter is known to grow. Any other fall is a
+        reset, and a pause in which the counter may have wrapped unseen is as bad: only what follows the last one is
+        kept. A single low value between two that go on from each other is a bad read, and left out.
         """
-        step = np.diff(self.v)
-        wraps = step < -wraps_at / 2 if wraps_at is not None else np.zeros(step.size, dtype=np.bool_)
-        resets = np.flatnonzero((step < 0) & ~wraps)
-        start = int(resets[-1]) + 1 if resets.size else 0
-        lifted = self.v + np.concatenate(([0.0], np.cumsum(wraps) * (wraps_at or 0.0)))[: len(self)]
-        return Series(self.t[start:], lifted[start:])
+        told = self._without_dips()
+        step = np.diff(told.v)
+        if wraps_at is None:
+            wraps = unseen = np.zeros(step.size, dtype=np.bool_)
+        else:
+            rate, since = _growth(told)
+            wraps = (step < -wraps_at / 2) & (step + wraps_at <= _FASTER * rate * since)
+            unseen = rate * np.diff(told.t) >= wraps_at
+        broken = np.flatnonzero(((step < 0) & ~wraps) | unseen)
+        start = int(broken[-1]) + 1 if broken.size else 0
+        lifted = told.v + np.concatenate(([0.0], np.cumsum(wraps) * (wraps_at or 0.0)))[: len(told)]
+        return Series(told.t[start:], lifted[start:])
+
+    def _without_dips(self) -> Series:
+        """The series without values below those beside them, where these go on from each other without a pause."""
+        begins = np.concatenate(([0], np.flatnonzero(np.diff(self.v) != 0) + 1))
+        if begins.size < 3:  # noqa: PLR2004  # one low value, and one on each side
+            return self
+        v, pauses = self.v[begins], np.diff(self.t)
+        long = np.concatenate(([0], np.cumsum(pauses > GAP_PERIODS * np.median(pauses))))
+        together = long[begins[2:]] == long[begins[1:-1] - 1]
+        low = np.concatenate(([False], (v[1:-1] < v[:-2]) & (v[2:] >= v[:-2]) & together, [False]))
+        if not low.any():
+            return self
+        good = ~np.repeat(low, np.diff(np.concatenate((begins, [len(self)]))))
+        return Series(self.t[good], self.v[good])
 
     def longest_pause_s(self, window: Window) -> float:
         """The longest time between two neighbouring values that touches `window`; an edge beyond all values counts."""
@@ -110,6 +134,22 @@ class Series:
         begin = min(window[0], int(times[0])) if times.size else window[0]
         end = max(window[1], int(times[-1])) if times.size else window[1]
         return float(np.diff(np.concatenate(([begin], times, [end]))).max()) * 1e-9
+
+
+def _growth(counter: Series) -> tuple[float, Float64s]:
+    """How fast a counter grows in its fastest tenth (an ns), and how long (ns) before each value the last new one came.
+
+    That is at least as long as usual, for the first value may have come just before a new one.
+    """
+    step = np.diff(counter.v)
+    new = np.concatenate(([True], step != 0))
+    held = np.maximum.accumulate(np.where(new, np.arange(new.size), 0))[: len(counter)]
+    since = (counter.t[1:] - counter.t[held[:-1]]).astype(np.float64)
+    grew = step > 0
+    if not grew.any():
+        return 0.0, since
+    since = np.maximum(since, np.median(since[grew]))
+    return float(np.quantile(step[grew] / since[grew], 0.9, method="lower")), since
 
 
 @dataclass(frozen=True)

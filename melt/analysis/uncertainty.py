@@ -1,7 +1,8 @@
 """How far an energy may be off, as the half width of what is stated.
 
 Each edge of each window: how far it may be off along the clock × the step in power there, added linearly and never
-divided by √k when k windows are pooled, for the edges of one run are off in the same direction. Random terms in
+divided by √k when k windows are pooled, for the edges of one run are off in the same direction. What a counter shows
+is as old as its last update: at an edge it misses the power there × half the time between reads. Random terms in
 quadrature. The instrument's own gain and offset linearly. A sensor whose values are no means may fall in step with
 a pulsing load, and sees then only the one half of it: its phases carry a term of their own.
 """
@@ -73,9 +74,12 @@ def _linear_j(curve: Curve, windows: Sequence[Window], *, phase: bool) -> float:
 
 def _edges_j(curve: Curve, window: Window) -> float:
     short = (window[1] - window[0]) * 1e-9 < _SHORT_UPDATES * curve.spacing_s
-    return sum(
+    stepped_j = sum(
         (curve.edge_s + curve.outside_s(edge)) * (curve.range_w() if short else curve.step_w(edge)) for edge in window
     )
+    if curve.note.quantity != "energy":
+        return stepped_j
+    return stepped_j + sum(curve.seen_s * curve.level_w(edge) for edge in window)
 
 
 def _random_j(curve: Curve, windows: Sequence[Window]) -> float:

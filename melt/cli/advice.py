@@ -77,8 +77,9 @@ def _sentences(looked: Looked, profiles: Sequence[str], call: str, jobs: Sequenc
 
 def _as_root(device: Device) -> str:
     if device.profile.platform == "android":
-        return "on a rooted phone allow the shell 'su'"
-    return "log in as root, or let this account use 'sudo -n' without a password"
+        return "on a rooted phone allow the shell 'su', which melt asks once"
+    asks = "" if device.profile.as_root else ", and a profile of yours say 'as_root: true'"
+    return f"log in as root, or let this account use sudo without a password{asks}"
 
 
 def _modules(device: Device) -> Iterator[str]:

@@ -6,10 +6,10 @@ import contextlib
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from melt.device.answers import Probed, read
 from melt.device.blobs import Blobs, sha256_of
@@ -40,6 +40,11 @@ _ASK_S = 15.0
 _FACTS = "system"
 _LONGEST_MACHINE = 64
 _BELOW_SYSROOT = ("/sys/", "/proc/device-tree/")
+_WHOLE = ("/sys/devices/system/cpu", "/sys/class", "/sys/")
+_LEFT = 1
+"""What the agent's undo ends with when something could not be put back."""
+_UNDO_S = 120.0
+"""The agent gives each command 10 s, and each file 2 s."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,11 @@ class Device:
     def lock(self) -> str:
         return f"{self.root}/lock"
 
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """Folders that all work folders on the device see: the first that is there is locked while values are held."""
+        return (*map(self.there, _WHOLE), self.sysroot or "/")
+
     def job_dir(self, run_id: str) -> str:
         return f"{self.root}/jobs/{run_id}"
 
@@ -91,33 +101,51 @@ class Device:
         """A short command on the device. Raises TransportError."""
         return self.transport.run(list(argv), deadline=Deadline.after(limit_s))
 
-    @functools.cached_property
+    @property
     def superuser(self) -> Root | str:
         """How a command is run as root on it, or a sentence that says why none can be: asked once.
 
         Raises TransportError.
         """
-        return find_root(self.run, self._put, f"{self.root}/root")
+        return _asked_once(cast("Line", self.transport), f"{self.root}/root", self.agent)
 
-    def _put(self, data: bytes, target: str) -> None:
-        """A small file on the device, and the folder that it lies in."""
-        made = self.run(["mkdir", "-p", str(PurePosixPath(target).parent)])
-        if not made.ok:
-            raise DeviceError(f"{self.name}: {target} cannot be made: {made.complaint}", code="read_only")
-        with tempfile.TemporaryDirectory(prefix="melt-") as temporary:
-            source = Path(temporary) / "file"
-            source.write_bytes(data)
-            self.transport.push(source, target, deadline=Deadline.after(COMMAND_S))
+    def put_back(self) -> None:
+        """Puts back what agents that died had held; a job that holds the device now has done so.
+
+        Raises TransportError.
+        """
+        argv = (self.agent, "undo", self.lock, f"{self.root}/jobs", *self.whole)
+        # what could not be put back may be root's to put back
+        if self.run(argv, _UNDO_S).code == _LEFT and isinstance(self.superuser, Root):
+            self.run(self.superuser.argv(argv), _UNDO_S)
 
     def probe(self, globs: Iterable[str]) -> dict[str, Captured]:
-        """Every file that matches, read once by the agent, each within half a second; keyed by its path."""
-        patterns = [self.there(glob) for glob in globs]
-        if not patterns:
+        """Every file that matches, read once by the agent, each within half a second; keyed by its path.
+
+        Those of sensors that only root may read are read as root.
+        """
+        patterns = list(globs)
+        closed = {path for sensor in self.sensors if sensor.as_root for path in sensor.paths}
+        found = self._probed([glob for glob in patterns if glob not in closed], None)
+        if closed and not isinstance(self.superuser, str):
+            found |= self._probed([glob for glob in patterns if glob in closed], self.superuser)
+        return found
+
+    def _probed(self, globs: Sequence[str], root: Root | None) -> dict[str, Captured]:
+        if not globs:
             return {}
-        done = self.run([self.agent, "probe", str(_PROBE_FILE_MS), *patterns], _PROBE_S)
+        argv = [self.agent, "probe", str(_PROBE_FILE_MS), *map(self.there, globs)]
+        done = self.run(root.argv(argv) if root else argv, _PROBE_S)
         if not done.ok:
             raise DeviceError(f"{self.name}: the agent could not read the device's files: {done.complaint}")
         return {c.source: c for c in (_captured(line, self.sysroot) for line in done.stdout.splitlines())}
+
+    def opened_as_root(self, captures: Captures) -> dict[str, Captured]:
+        """What was denied, as root has it; nothing where the profile does not ask for that, or there is no way."""
+        denied = [path for path, captured in captures.items() if captured.error == "denied"]
+        if not denied or not self.profile.as_root or isinstance(self.superuser, str):
+            return {}
+        return self._probed(denied, self.superuser)
 
     def there(self, path: str) -> str:
         """Where a file of the device is found on it."""
@@ -178,6 +206,26 @@ def _workdir(name: str, spec: LabDevice, transport: Transport) -> str:
     return f"{home}/.melt"
 
 
+@functools.lru_cache(maxsize=64)
+def _asked_once(transport: Line, folder: str, agent: str) -> Root | str:
+    """Somebody may have to touch a phone's screen each time that it is asked, and nobody does."""
+
+    def run(argv: Sequence[str], limit_s: float) -> Completed:
+        return transport.run(argv, deadline=Deadline.after(limit_s))
+
+    def push(data: bytes, target: str) -> None:
+        made = run(["mkdir", "-p", str(PurePosixPath(target).parent)], COMMAND_S)
+        if not made.ok:
+            raise DeviceError(f"{target} cannot be made on the device: {made.complaint}", code="read_only")
+        with tempfile.TemporaryDirectory(prefix="melt-") as temporary:
+            source = Path(temporary) / "file"
+            source.write_bytes(data)
+            transport.push(source, target, deadline=Deadline.after(COMMAND_S))
+
+    # what is asked is what root is wanted for: there are accounts that may use sudo for some programs alone
+    return find_root(run, push, folder, (agent, "user"))
+
+
 def machine_of(name: str, spec: LabDevice) -> str:
     """A device's processor, `x86_64` or `aarch64`, without making the device ready.
 
@@ -226,13 +274,18 @@ def _bring_agent(device: Device, say: Say | None) -> str:
 
 
 def _understand(device: Device, readings: list[Reading]) -> Device:
+    if device.probe([f"{device.root}/jobs/*/undo"]):
+        with contextlib.suppress(TransportTimeout):  # the facts are to be those of the device as it was
+            device.put_back()
     captures = _capture(device, readings)
+    as_root = device.opened_as_root(captures)
+    captures = {**captures, **as_root}
     facts = [fact for reading in readings if reading.facts is not None for fact in reading.facts(captures)]
     told = understood(device.profile, captures)
     return dataclasses.replace(
         device,
         facts={fact.name: fact for fact in facts},
-        sensors=told.sensors,
+        sensors=tuple(dataclasses.replace(s, as_root=bool(as_root.keys() & set(s.paths))) for s in told.sensors),
         absent=told.absent,
         total=told.total,
         no_total=told.no_total,

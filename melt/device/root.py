@@ -35,8 +35,8 @@ class _Dialect:
     prefix: tuple[str, ...]
     of_one_string: bool = False
 
-    def asks(self) -> list[str]:
-        return [*self.prefix, " ".join(_WHO)] if self.of_one_string else [*self.prefix, *_WHO]
+    def asks(self, who: Sequence[str]) -> list[str]:
+        return [*self.prefix, shown(who)] if self.of_one_string else [*self.prefix, *who]
 
 
 _DIALECTS = (
@@ -80,10 +80,11 @@ class Root:
         return shown(self.prefix) if self.prefix else "this account is root"
 
 
-def find_root(run: Run, push: Push, folder: str) -> Root | str:
+def find_root(run: Run, push: Push, folder: str, who: Sequence[str] = _WHO) -> Root | str:
     """The first way to become root that works on a device; otherwise one sentence that says why each of them did not.
 
-    `folder` is where melt's files lie on the device. Raises TransportError when the link is lost.
+    `folder` is where melt's files lie on the device; `who` prints the number of the user that it runs as. Raises
+    TransportError when the link is lost.
     """
     refused: dict[str, str] = {}
     missing: set[str] = set()
@@ -91,7 +92,7 @@ def find_root(run: Run, push: Push, folder: str) -> Root | str:
         program = dialect.prefix[0] if dialect.prefix else ""
         if program in missing:
             continue
-        why = _refusal(run, dialect)
+        why = _refusal(run, dialect, who)
         if why is None:
             if dialect.of_one_string:
                 return Root(dialect.prefix, folder, push)
@@ -107,19 +108,19 @@ def find_root(run: Run, push: Push, folder: str) -> Root | str:
 _NOT_THERE = "is not there"
 
 
-def _refusal(run: Run, dialect: _Dialect) -> str | None:
+def _refusal(run: Run, dialect: _Dialect, who: Sequence[str]) -> str | None:
     """Why a way did not make root; None when it did."""
     try:
-        done = run(dialect.asks(), TRY_S)
+        done = run(dialect.asks(who), TRY_S)
     except TransportTimeout:
         return f"did not answer within {TRY_S:g} s"
     if done.code == NOT_FOUND and dialect.prefix:
         return _NOT_THERE
-    said = done.stdout[:4096].decode(errors="replace").split()
-    if done.ok and said[-1:] == [_ROOT]:
+    said = done.stdout[:4096].decode(errors="replace").strip().rpartition("\n")[2]
+    if done.ok and said == _ROOT:
         return None
     if done.ok:
-        return f"answers as user {said[-1]}" if said and _A_USER.fullmatch(said[-1]) else "answers with no user"
+        return f"answers as user {said}" if _A_USER.fullmatch(said) else "answers with no user"
     if done.code == NOT_EXECUTABLE:
         return "may not be executed"
     return _first_line(done.stderr) or done.complaint

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from melt.errors import UsageError, nearest
 from melt.files.reader import check_model, find, read_yaml
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_DEPTH = 5
+_MOST_WORDS, _MOST_BYTES, _MOST_EXPECTED = 48, 8192, 256
+"""What the agent takes of a command's words, and of the state that it is to bring."""
 _OWN = frozenset({"name", "about", "verified"})
 """What a profile says of itself alone: that a Jetson was verified says nothing of the next one."""
 _WHOLES = frozenset({"module", "board_input", "battery", "wall"})
@@ -89,6 +91,12 @@ class BatterySpec(Strict):
         return BatteryNote(capacity_mah=self.capacity_mah, voltage_v=self.voltage_v)
 
 
+def _below(path: str) -> str:
+    if ".." in path.split("/"):
+        raise ValueError("a part of it is '..', which leads out of /sys and /proc: name the file itself")
+    return path
+
+
 class HeldCommand(Strict):
     """A state that is no file: how to ask for it, set it and put it back. Argument lists; no shell reads them."""
 
@@ -103,6 +111,20 @@ class HeldCommand(Strict):
     root: bool = False
     """Whether it takes root."""
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """The agent's limits, of all three commands together."""
+        words = (*self.read, *self.set, *self.restore)
+        n_bytes = sum(len(word.encode(errors="surrogateescape")) + 1 for word in words)
+        if len(words) > _MOST_WORDS or n_bytes > _MOST_BYTES:
+            raise ValueError(
+                f"its three commands are {len(words)} words and {n_bytes} bytes long together, {_MOST_WORDS} words and "
+                f"{_MOST_BYTES} bytes being the most: put them into a script on the device"
+            )
+        if len(self.expect.encode(errors="surrogateescape")) > _MOST_EXPECTED:
+            raise ValueError(f"its 'expect' is longer than {_MOST_EXPECTED} bytes")
+        return self
+
 
 class Pin(Strict):
     """What is held during a run and put back after it."""
@@ -112,7 +134,8 @@ class Pin(Strict):
     cpu_hz: Annotated[int, Field(strict=True, gt=0)] | Literal["max"] | None = None
     """The clock that every CPU policy is held at: the nearest one it has that is not above."""
     files: Mapping[
-        Annotated[str, Field(pattern=r"^/(sys|proc)/[!-~]{1,500}$")], Annotated[str, Field(max_length=256)]
+        Annotated[str, Field(pattern=r"^/(sys|proc)/[!-~]{1,500}$"), AfterValidator(_below)],
+        Annotated[str, Field(max_length=256)],
     ] = Field(default_factory=dict)
     """Values by file, or by a shell pattern for files."""
     power_mode: str | None = None
@@ -153,6 +176,8 @@ class Profile(Settings):
     """Channels that this kind of device gives a meaning to; each is called by its name here."""
     total: TotalRule | None = None
     """Which of `sensors` are the device's total."""
+    as_root: bool = False
+    """Whether what only root may read is read as root, where the device has a way to it; it is asked once."""
     no_power: str | None = None
     """Why this kind of device has no sensor of power, where that is known."""
     battery: BatterySpec | None = None
@@ -178,7 +203,12 @@ def load_profile(name: str, folders: Sequence[Path] = ()) -> Profile:
 
 def _checked(data: dict[str, Any], path: Path) -> Profile:
     profile = check_model(data, path, "profile", Profile)
-    for problem in (_cluster_problem(profile), _total_problem(profile), _mode_problem(profile)):
+    for problem in (
+        _cluster_problem(profile),
+        _total_problem(profile),
+        _mode_problem(profile),
+        _awake_problem(profile),
+    ):
         if problem:
             raise UsageError(f"{path}: {problem}")
     return profile
@@ -223,6 +253,15 @@ def _mode_problem(profile: Profile) -> str | None:
     if not profile.power_modes:
         return f"key 'pin.power_mode' is '{mode}', and the profile has no 'power_modes': add them"
     return f"key 'pin.power_mode' is '{mode}', which is not in 'power_modes': {nearest(mode, profile.power_modes)}"
+
+
+def _awake_problem(profile: Profile) -> str | None:
+    if not profile.pin.awake or profile.platform == "android":
+        return None
+    return (
+        f"key 'pin.awake' is true, and melt knows no way to keep a device of platform '{profile.platform}' from "
+        "suspending: set it to false, and turn suspending off there"
+    )
 
 
 def _load(name: str, folders: list[Path], above: tuple[str, ...]) -> tuple[dict[str, Any], Path]:

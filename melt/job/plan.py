@@ -42,7 +42,8 @@ class JobPlan:
 
     `ceilings` are raw values by sensor; `settings` are (path, value) to hold and put back, with a third word that
     events call the file by; `holds` are the same with commands, which come first; `refused` are (what, value, why) of
-    what was to be held and cannot even be tried: the agent tells it.
+    what was to be held and cannot even be tried: the agent tells it. `whole` are folders of the device: the first
+    that is there is locked while values are held, so that jobs of two work folders do not hold them at once.
     """
 
     run_id: str
@@ -57,6 +58,7 @@ class JobPlan:
     settings: Sequence[tuple[str, ...]] = ()
     holds: Sequence[Hold] = ()
     refused: Sequence[tuple[str, str, str]] = ()
+    whole: Sequence[str] = ()
     user: User | None = None
     memory_max_bytes: int | None = None
     memory_period_s: float = 0.1
@@ -71,6 +73,8 @@ class JobPlan:
             ("idle_ms", _ms(self.idle_s)),
             ("memory_period_ms", _ms(self.memory_period_s)),
         ]
+        if self.whole:
+            lines.append(("whole", *self.whole))
         if self.memory_max_bytes is not None:
             lines.append(("memory_max_bytes", str(self.memory_max_bytes)))
         if self.cpus is not None:
@@ -78,7 +82,8 @@ class JobPlan:
         for sensor in self.sensors:
             head = ("sample", sensor.name, str(round(sensor.period_s * 1e6)), _ms(sensor.timeout_s))
             if sensor.path is not None:
-                lines.append((*head, "reopen" if sensor.reopen else "file", *sensor.paths))
+                kind = f"{'root-' if sensor.as_root else ''}{'reopen' if sensor.reopen else 'file'}"
+                lines.append((*head, kind, *sensor.paths))
             else:
                 lines.append((*head, "command", *sensor.argv))
         lines += [("ceiling", name, repr(float(value))) for name, value in self.ceilings.items()]

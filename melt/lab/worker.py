@@ -14,6 +14,7 @@ from melt.engines import InputShape, Request, StopRules, engine_named
 from melt.errors import Interrupted, ParseError, Unsupported, UsageError
 from melt.files import load_prompts
 from melt.job import forget, status
+from melt.lab.idle import IdleOfBlocks
 from melt.readings.text import cpu_list
 from melt.records import TotalRule
 from melt.run import Context, carry_out, finish, model_file
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from melt.engines import Engine, Prepared
     from melt.files import Conversation, Lab
     from melt.lab.plan import Cell, Plan
-    from melt.records import IdlePower
     from melt.store import Pending, Session, Slot, StoredRun
 
 _OVERHEAD_S = 1.5
@@ -102,7 +102,7 @@ class Worker:
         self._tried: set[tuple[str, ...]] = set()
         self._to_verify = set(self._cells) if verify else set()
         self._failed: set[str] = set()
-        self._idle: dict[int, IdlePower] = {}
+        self._idle = IdleOfBlocks(name)
 
     @property
     def ready(self) -> bool:
@@ -140,7 +140,7 @@ class Worker:
     def work(self) -> None:
         """First what a melt that died left on the device, then what is still to do, in order."""
         for run in self._session.runs():
-            self._note_idle(run)
+            self._idle.note(run.record)
         for pending in self._session.pending():
             if pending.slot.device == self.name:
                 with self._machines.alone(self._boot_id):
@@ -152,18 +152,12 @@ class Worker:
             rest = todo[position:]
             with self._machines.alone(self._boot_id):
                 began = time.monotonic()
-                stored = carry_out(self._context(slot, rest), slot, self._idle_s(slot))
-            self._note_idle(stored)
+                idle_s = self._idle_wanted_s(slot) if self._idle.is_open(slot.block) else 0.0
+                stored = carry_out(self._context(slot, rest), slot, idle_s)
+            self._idle.note(stored.record)
             self._look_again_after(stored)
             self._extra_s.append(max(0.0, time.monotonic() - began - self._expected_s(slot)))
             self._tell(slot, "done", rest[1:])
-
-    def _note_idle(self, stored: StoredRun) -> None:
-        """Keeps the idle power that a run has measured for the other runs of its block."""
-        record = stored.record
-        found = record.energy.idle if record.device == self.name else None
-        if found is not None and found.run_id == record.run_id:
-            self._idle[record.block] = found
 
     def _look_again_after(self, stored: StoredRun) -> None:
         """After a first failure of a cell, what lies on the device is read again before its next run."""
@@ -190,7 +184,7 @@ class Worker:
             self._session.settle(pending.run_id)
             return
         self._say(f"{self.name}: adopting run {pending.run_id} of {pending.slot.cell}")
-        self._note_idle(finish(context, pending))
+        self._idle.note(finish(context, pending).record)
 
     @staticmethod
     def _is_known(device: Device, pending: Pending) -> bool:
@@ -234,7 +228,7 @@ class Worker:
             on_step=lambda step: self._tell(slot, step, rest),
             on_moved=lambda moved: self._tell(slot, "deliver", rest, moved),
             cancelled=self._cancelled.is_set,
-            idle=self._idle.get(slot.block),
+            idle=self._idle.of(slot.block),
             beside=self._beside,
             verify=slot.cell in self._to_verify,
             tried=self._tried,
@@ -277,18 +271,19 @@ class Worker:
         held, online = cell.setting("cpus"), device.fact("cpus_online")
         return len(cpu_list(held.encode())) if held else online if isinstance(online, int) else None
 
-    def _idle_s(self, slot: Slot) -> float:
-        """The idle window: before the first run of each block, on a device whose power can be read."""
+    def _idle_wanted_s(self, slot: Slot) -> float:
+        """The idle window of a block's first run that takes place, on a device whose power can be read."""
         cell, device = self._cells[slot.cell], self._device
-        first = next(s for s in self._planned if s.block == slot.block)
         quantities = {c.quantity for s in (device.sensors if device else ()) for c in s.channels}
         powered = self._beside.meter is not None or bool(quantities & {"energy", "power"})
         wanted = cell.setting("energy.idle") == "per_block" and powered
-        return float(cell.setting("protocol.idle_s")) if wanted and slot == first else 0.0
+        return float(cell.setting("protocol.idle_s")) if wanted else 0.0
 
     def _expected_s(self, slot: Slot) -> float:
         cell = self._cells[slot.cell]
-        return float(cell.setting("protocol.warmup_s") + cell.setting("protocol.min_s")) + self._idle_s(slot)
+        first = next(s for s in self._planned if s.block == slot.block)
+        idle_s = self._idle_wanted_s(slot) if slot == first else 0.0
+        return float(cell.setting("protocol.warmup_s") + cell.setting("protocol.min_s")) + idle_s
 
     def _tell(self, slot: Slot, step: str, rest: list[Slot], moved: Moved | None = None) -> None:
         extra_s = sum(self._extra_s) / len(self._extra_s) if self._extra_s else _OVERHEAD_S

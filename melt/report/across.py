@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,13 @@ from melt.analysis.summary import Summary, summarise
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from melt.records import Metric
     from melt.report.select import Cell
 
 NO_RUN = "no_run: no run of this cell counts"
 NOT_RECORDED = "not_recorded: the run's record has no such metric"
+_TOTAL = re.compile(r"boundary (?P<boundary>\w+), provenance \w+, [^:;]+: (?P<channels>[^;]+)")
+"""Where the note of a figure of energy says what the figure is of (`analysis.total.Total.about`)."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +46,37 @@ class Across:
 
 
 def across(cell: Cell, metric: str) -> Across:
-    """One metric of the runs that count."""
+    """One metric of the runs that count; energy only where all of it was measured at the same total."""
     values: dict[str, float] = {}
     gaps: dict[str, str] = {}
     notes: list[str] = []
     shares: list[float] = []
+    totals: dict[tuple[str, frozenset[str]], str] = {}
     for run in cell.used:
         found = run.record.metrics.get(metric)
         if found is not None and found.value is not None:
             values[run.record.run_id] = found.value
             notes += [found.note] if found.note else []
+            totals.setdefault(_total(found), run.record.run_id)
             shares += [found.error / abs(found.value)] if found.error is not None and found.value else []
         else:
             gaps[run.record.run_id] = (found.reason if found else None) or NOT_RECORDED
+    if len(totals) > 1:
+        of = ", ".join(f"run {run_id} tells of {_named(*total)}" for total, run_id in totals.items())
+        other = f"other_total: {of}; figures of different totals have no mean"
+        values, gaps, shares = {}, {**dict.fromkeys(values, other), **gaps}, []
     in_order = [values.get(run.record.run_id) for run in cell.used]
     return Across(metric, summarise(in_order), values, gaps, tuple(dict.fromkeys(notes)), max(shares, default=None))
+
+
+def _total(metric: Metric) -> tuple[str, frozenset[str]]:
+    """The boundary and the channels that a figure of energy is of; nothing of any other figure."""
+    told = _TOTAL.search(metric.note or "")
+    return (told["boundary"], frozenset(told["channels"].split(" + "))) if told else ("", frozenset())
+
+
+def _named(boundary: str, channels: frozenset[str]) -> str:
+    return f"the {boundary} by {' + '.join(sorted(channels))}" if boundary else "a total that its note does not name"
 
 
 def metric_names(cell: Cell) -> list[str]:

@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from melt.device import root as device_root
 from melt.errors import DeviceError, ParseError
 from melt.job import Hold, User
 from melt.readings.base import answer, matching, sibling
 from melt.readings.text import integer
-from melt.transport import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from melt.device import Device
-    from melt.device.line import Line
     from melt.device.root import Root
     from melt.readings import Captures
     from melt.records import Event
-    from melt.transport import Completed
 
 _POLICY = "/sys/devices/system/cpu/cpufreq/policy*"
 _CLOCK_FILES = ("cpuinfo_max_freq", "cpuinfo_min_freq", "scaling_available_frequencies", "scaling_boost_frequencies")
@@ -39,12 +32,9 @@ _NOT_WRITABLE = 'for file in "$@"; do test -w "$file" || printf "%s\\n" "$file";
 _NEVER_OFF = "2147483647"
 """The longest time-out in ms that Android's setting holds: 24 days."""
 _LONGEST = 4096
-_LEFT = 1
-"""What the agent's undo ends with when something could not be put back."""
-_PUSH_S = 30.0
-_UNDO_S = 120.0
-"""The agent gives each command 10 s, and each file 2 s."""
 _IDS, _MOST_GROUPS = 3, 64
+_MOST_HELD = 1024
+"""The agent's limit."""
 
 Refused = tuple[str, str, str]
 """What was to be held, at what, and why it cannot even be tried."""
@@ -84,19 +74,26 @@ def find_pins(device: Device, find_root: FindRoot) -> Pins:
     if pin.governor is not None or pin.cpu_hz is not None:
         _cpu(device, wanted)
     _files(device, wanted)
-    if not pin.awake and not wanted.files and not wanted.holds and not wanted.root_holds:
+    closed = any(sensor.as_root for sensor in device.sensors)
+    if not pin.awake and not closed and not wanted.files and not wanted.holds and not wanted.root_holds:
         return Pins(refused=tuple(wanted.refused))
     user = _user(device)
     locked = [] if user.uid == 0 else _not_writable(device, wanted.files)
     if user.uid and device.probe([f"{device.root}/jobs/*/undo"]):
-        put_back(device, find_root)  # the job is to find the values that were there before any of ours
-    root, why = find_root() if user.uid and (locked or wanted.root_holds) else (None, "")
+        device.put_back()  # the job is to find the values that were there before any of ours
+    root, why = find_root() if user.uid and (locked or closed or wanted.root_holds) else (None, "")
     if pin.awake and device.profile.platform == "android":
         wanted.holds.append(_wake_lock(device) if root or user.uid == 0 else _screen())
     if user.uid and root is None:
         wanted.refused += [(path, wanted.files.pop(path), why) for path in locked]
         wanted.refused += [(hold.name, hold.value, why) for hold in wanted.root_holds]
         wanted.root_holds = []
+    n = len(wanted.files) + len(wanted.holds) + len(wanted.root_holds) + len(wanted.refused)
+    if n > _MOST_HELD:
+        raise DeviceError(
+            f"{device.name}: key 'pin' of profile {device.profile.name} holds {n} values there, and {_MOST_HELD} is "
+            "the most: name fewer in 'pin.files'"
+        )
     return Pins(
         files=tuple(wanted.files.items()),
         holds=(*wanted.root_holds, *wanted.holds),
@@ -106,42 +103,27 @@ def find_pins(device: Device, find_root: FindRoot) -> Pins:
     )
 
 
+def reader(device: Device) -> tuple[Root | None, User | None]:
+    """Who starts a job that samples what only root may read, and whose its engine is; None where nobody need be root.
+
+    Raises TransportError, DeviceError.
+    """
+    if not any(sensor.as_root for sensor in device.sensors):
+        return None, None
+    user, root = _user(device), device.superuser
+    return (None, None) if user.uid == 0 or isinstance(root, str) else (root, user)
+
+
 def find_root(device: Device) -> tuple[Root | None, str]:
     """The way to root on a device, or why there is none and how to allow it. Raises TransportError."""
-    found = _asked_once(cast("Line", device.transport), device.root)
+    found = device.superuser
     return (None, found) if isinstance(found, str) else (found, "")
-
-
-@lru_cache(maxsize=64)
-def _asked_once(transport: Line, folder: str) -> Root | str:
-    """Somebody may have to touch a phone's screen each time that it is asked, and nobody does."""
-
-    def run(argv: Sequence[str], limit_s: float) -> Completed:
-        return transport.run(argv, deadline=Deadline.after(limit_s))
-
-    def push(data: bytes, target: str) -> None:
-        with tempfile.TemporaryDirectory(prefix="melt-") as temporary:
-            path = Path(temporary) / "command"
-            path.write_bytes(data)
-            transport.push(path, target, deadline=Deadline.after(_PUSH_S))
-
-    return device_root.find_root(run, push, folder)
 
 
 def as_root(device: Device) -> Callable[[Sequence[str]], Sequence[str]] | None:
     """What makes a command root's, where that can be had. Raises TransportError."""
     root, _ = find_root(device)
     return root.argv if root else None
-
-
-def put_back(device: Device, find_root: FindRoot) -> None:
-    """Puts back what agents that died had held; a job that holds the device now has done so. Raises TransportError."""
-    argv = (device.agent, "undo", device.lock, f"{device.root}/jobs")
-    if device.run(argv, _UNDO_S).code != _LEFT:
-        return
-    root, _ = find_root()  # what could not be put back may be root's to put back
-    if root is not None:
-        device.run(root.argv(argv), _UNDO_S)
 
 
 def is_put_back(device: Device, run_id: str) -> bool:
@@ -158,6 +140,11 @@ def held_clocks(events: Iterable[Event]) -> Mapping[str, float]:
         if found and event.get("ok") is True and got.isdecimal():
             limits.setdefault(found[1], {})[found[2]] = float(got) * 1000
     return {f"cpu.{policy}.clock": ends["max"] for policy, ends in limits.items() if ends.get("min") == ends.get("max")}
+
+
+def held_values(events: Iterable[Event]) -> tuple[str, ...]:
+    """What a run was to be held at, `NAME=VALUE` sorted: what must match before its figures are put beside others'."""
+    return tuple(sorted({f"{e.get('path')}={e.get('asked')}" for e in events if e.ev == "agent.set"}))
 
 
 def held_facts(events: Iterable[Event], power_modes: Mapping[str, int]) -> Mapping[str, str]:

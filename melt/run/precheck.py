@@ -26,6 +26,7 @@ _SINCE_BOOT = "_since_boot"
 """The end of the name of a channel that says what was once: it is set until the next boot."""
 _BUSY = "cpu.busy_s"
 _BATTERY = "battery"
+_FURTHER_OUT = frozenset({"wall", "board_input", "module"})
 
 _Watched = tuple[tuple["Sensor", "Channel"], ...]
 
@@ -156,16 +157,16 @@ class _Checks:
         return chosen if chosen is not None or battery is None else battery.floor
 
     def _needs_the_battery(self) -> bool:
-        """Whether the run's energy is the battery's: its gauge is the total and usable, and idle power is asked for."""
-        total = self.device.total
-        usable = {
-            channel.name
-            for sensor in self.device.sensors
-            for channel in sensor.channels
-            if channel.not_for_energy is None
-        }
+        """Whether the run's energy is the battery's: its gauge is the total and usable, and idle power is asked for.
+
+        Without a rule the gauge is the total where nothing further out is measured.
+        """
+        total, power = self.device.total, (*_of(self.device, "power"), *_of(self.device, "energy"))
+        usable = {channel.name: channel.boundary for _, channel in power if channel.not_for_energy is None}
         wanted = self.settings["energy.idle"] != "never" and self.settings["protocol.idle_s"] > 0
-        return wanted and total is not None and total.boundary == _BATTERY and usable.issuperset(total.sum)
+        if total is not None:
+            return wanted and total.boundary == _BATTERY and usable.keys() >= set(total.sum)
+        return wanted and _BATTERY in usable.values() and not _FURTHER_OUT & set(usable.values())
 
     def _battery(self, values: Mapping[str, float]) -> _Why | None:
         if not self.levels or self.floor is None:
@@ -183,6 +184,9 @@ class _Checks:
 
     def _charger(self, values: Mapping[str, float]) -> _Why | None:
         plugged_in = [channel.name for _, channel in self.chargers if values.get(channel.name)]
+        unread = [channel.name for _, channel in self.chargers if channel.name not in values]
+        if unread and not plugged_in:
+            return _Why(f"{unread[0]} cannot be read any more, which says whether a charger is plugged in")
         if not plugged_in:
             return None
         return _Why(
@@ -194,8 +198,10 @@ class _Checks:
         if not self.zones:
             return None
         found = {channel.name: values[channel.name] for _, channel in self.zones if channel.name in values}
-        if not found:
-            return _Why("no zone can be read any more")
+        gone = [channel.name for _, channel in self.zones if channel.name not in values]
+        if gone:  # it may be the hot one
+            more = f", and {len(gone) - 1} more zones" if len(gone) > 1 else ""
+            return _Why(f"{gone[0]}{more} cannot be read any more")
         hottest = max(found, key=lambda name: found[name])
         self.temperatures.append((now, found[hottest]))
         target_c = self.settings["precheck.zone_max_c"]

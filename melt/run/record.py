@@ -33,7 +33,7 @@ from melt.records import (
     RunRecord,
     Undo,
 )
-from melt.run.pins import held_clocks, held_facts
+from melt.run.pins import held_clocks, held_facts, held_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -112,7 +112,10 @@ def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) 
         "ok" if _ended_well(events) else "failed",
         _one_a_code(reasons),
         boot_id=began_in or _text(context.device.fact("boot_id")),
-        held=held_facts(told.landmarks, context.device.profile.power_modes),
+        held={
+            **held_facts(told.landmarks, context.device.profile.power_modes),
+            "held": list(held_values(told.landmarks)),
+        },
         clock=Clock(suspend_s=suspend_s(events), realtime_step_s=realtime_step_s(events)),
         metrics=measured,
         engine=_engine(events, check),
@@ -120,7 +123,7 @@ def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) 
         energy=asked.energy,
         meter=metered.note,
         harness=_harness(events, sampled),
-        undo=Undo(complete=ended.undone or not _changed(events), changed=_changed(events)),
+        undo=Undo(complete=ended.undone, changed=_changed(events)),
     )
 
 
@@ -131,7 +134,7 @@ def _record(
     reasons: tuple[Reason, ...],
     *,
     boot_id: str | None,
-    held: Mapping[str, str] = MappingProxyType({}),
+    held: Mapping[str, Any] = MappingProxyType({}),
     **raw: Any,
 ) -> RunRecord:
     cell, device = context.cell, context.device
@@ -211,9 +214,10 @@ def _origin(prepared: Prepared | None) -> dict[str, Any]:
 
 
 def _fingerprint(
-    context: Context, prepared: Prepared | None, engine: Mapping[str, Any], held: Mapping[str, str]
+    context: Context, prepared: Prepared | None, engine: Mapping[str, Any], held: Mapping[str, Any]
 ) -> Fingerprint:
     settings = {key: resolved.value for key, resolved in context.cell.resolved.items()}
+    total = context.device.total
     hard = {
         "workload": context.cell.workload,
         "engine": context.engine.name,
@@ -225,6 +229,8 @@ def _fingerprint(
         "profile": context.device.profile.name,
         "machine": context.device.machine,
         **{name: held.get(name, context.device.fact(name)) for name in _HARD_FACTS},
+        "held": held.get("held", []),
+        "energy_total": f"{total.boundary}: {' + '.join(total.sum)}" if total else None,
         "cpus": settings["cpus"],
         "page_cache": prepared.params.get("load", "warm") if prepared else None,
         "metric_version": RunRecord.model_fields["metric_version"].default,
@@ -276,7 +282,9 @@ def _harness(events: Sequence[Event], trace: pd.DataFrame) -> Harness:
 
 
 def _changed(events: Sequence[Event]) -> tuple[str, ...]:
-    return tuple(f"{e.get('path')} = {e.get('got')}" for e in events if e.ev == "agent.set" and e.get("got"))
+    """What was tried, also where it is not known what came of it; what was refused beforehand is not among it."""
+    tried = (e for e in events if e.ev == "agent.set" and e.get("tried", bool(e.get("got"))))
+    return tuple(f"{e.get('path')} = {e.get('got') or 'unknown'}" for e in tried)
 
 
 def _one_a_code(reasons: Sequence[Reason]) -> tuple[Reason, ...]:

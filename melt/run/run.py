@@ -18,7 +18,7 @@ from melt.native import OLDEST_GLIBC
 from melt.records import Reason, ReasonCode
 from melt.run import beside, record
 from melt.run.patience import Patience
-from melt.run.pins import as_root, find_pins, find_root, is_put_back, put_back
+from melt.run.pins import as_root, find_pins, find_root, is_put_back
 from melt.run.precheck import NotReady, ceilings, wait_until_ready
 from melt.store import Pending, new_run_id, utc_stamp
 from melt.transport import Deadline
@@ -156,10 +156,15 @@ def finish(context: Context, pending: Pending, recording: meters.Recording | Non
 
 def give_up(context: Context, pending: Pending) -> None:
     """Ends a job, waits until the device's state is put back, and removes it there; nothing of it is kept."""
-    with contextlib.suppress(DeviceError, TransportError):
-        stop(context.device, pending.run_id, find_root=lambda: as_root(context.device))
-        forget(context.device, pending.run_id)
-        context.session.settle(pending.run_id)
+    device, run_id = context.device, pending.run_id
+    try:
+        stop(device, run_id, find_root=lambda: as_root(device))
+        if not is_put_back(device, run_id):
+            context.say(_not_put_back(device, run_id, f"{device.job_dir(run_id)}/events.jsonl there"))
+        forget(device, run_id)
+        context.session.settle(run_id)
+    except (DeviceError, TransportError) as error:
+        context.say(f"{error}; run {run_id} may go on there until its limit, and puts back by itself what it holds")
 
 
 def _plan(context: Context, prepared: Prepared, run_id: str, idle_s: float) -> tuple[JobPlan, Root | None]:
@@ -188,6 +193,7 @@ def _plan(context: Context, prepared: Prepared, run_id: str, idle_s: float) -> t
         settings=[(device.there(path), value, path) for path, value in pins.files],
         holds=pins.holds,
         refused=pins.refused,
+        whole=device.whole,
         user=pins.user,
         memory_max_bytes=settings["limits.memory_bytes"],
     )
@@ -245,7 +251,7 @@ def _start_when_free(context: Context, plan: JobPlan, root: Root | None) -> None
 
 def _put_back(context: Context, run_id: str) -> bool:
     """The agent died without finishing: puts the device's state back in its place; whether all of it could be."""
-    put_back(context.device, lambda: find_root(context.device))
+    context.device.put_back()
     return is_put_back(context.device, run_id)
 
 
@@ -268,16 +274,20 @@ def _complain(context: Context, stored: StoredRun) -> None:
     """Tells a person, in one sentence, what became of a run that is not valid."""
     run: RunRecord = stored.record
     if not run.undo.complete:
-        context.say(
-            f"{run.device}: not all that run {run.run_id} had changed on the device could be put back: the next run "
-            f"there tries again; its events 'agent.restore' say what ({stored.path / 'events.jsonl'})"
-        )
+        context.say(_not_put_back(context.device, run.run_id, str(stored.path / "events.jsonl")))
     if run.verdict == "valid":
         return
     words = "; ".join(f"{reason.code}: {reason.detail[:_LONGEST]}" for reason in run.reasons) or "no reason is known"
     tail = _last_words(stored.path / "stderr.log") if run.status == "failed" else ""
     told = f" (the engine's last words: {tail})" if tail and tail[:40] not in words else ""
     context.say(f"{run.device}: {run.cell}, run {run.run_id} is {run.verdict}: {words}{told}")
+
+
+def _not_put_back(device: Device, run_id: str, events: str) -> str:
+    return (
+        f"{device.name}: not all that run {run_id} had changed on the device could be put back: the next run there "
+        f"tries again; its events 'agent.restore' say what ({events})"
+    )
 
 
 def _last_words(path: Path) -> str:

@@ -16,6 +16,7 @@ from melt.analysis.refresh import Load
 from melt.analysis.trace import by_channel
 from melt.errors import DeviceError, Interrupted, MeltError
 from melt.job import JobPlan, collect, forget, notes, read_events, read_trace, start, stop, watch
+from melt.run.pins import as_root, reader
 from melt.store import new_run_id
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def survey(
     TransportError when the link is lost; Interrupted, in place of KeyboardInterrupt.
     """
     run_id = f"{NAME}{new_run_id()}"
+    root, user = reader(device)
     plan = JobPlan(
         run_id=run_id,
         lock=device.lock,
@@ -97,9 +99,11 @@ def survey(
         env={"MELT_EVENTS": f"{device.job_dir(run_id)}/events.jsonl"},
         sensors=[_placed(device, sensor) for sensor in sensors],
         ceilings=ceilings or {},
+        user=user,
+        whole=device.whole,
     )
     try:
-        start(device, plan)
+        start(device, plan, root.argv if root else None)
         last = watch(device, run_id, pulses.total_s + _AFTER_S)
         with tempfile.TemporaryDirectory(prefix="melt-") as temporary:
             folder = Path(temporary)
@@ -107,7 +111,7 @@ def survey(
             found = _understood(folder, sensors)
     except BaseException as error:
         with contextlib.suppress(MeltError):  # what is told is what went wrong first
-            stop(device, run_id)
+            stop(device, run_id, find_root=lambda: as_root(device))
         with contextlib.suppress(MeltError):
             forget(device, run_id)
         if isinstance(error, KeyboardInterrupt):

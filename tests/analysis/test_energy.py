@@ -291,9 +291,12 @@ def test_no_energy_comes_from_the_gauge_while_a_charger_is_there_for_a_moment(pl
 
 def test_a_minute_of_idle_is_enough_for_a_gauge_whose_values_come_every_second() -> None:
     events = events_of(np.full(1500, 0.1), idle_s=60)
-    notes = {"battery.power": power("battery", response={**CALIBRATED, "refresh_s": 1.0})}
+    notes = {
+        "battery.power": power("battery", response={**CALIBRATED, "refresh_s": 1.0}),
+        "battery.charger": note("charger"),
+    }
     step: Any = lambda t: np.where(t < 60.1, 1.0, 4.0)  # noqa: E731
-    found = of(events, notes, **{"battery.power": step})
+    found = of(events, notes, **{"battery.power": step, "battery.charger": lambda t: 0 * t})
     assert found["energy_net_j"].value == pytest.approx((found["energy_j"].value or 0) * 3 / 4, rel=0.03)
 
 

@@ -55,7 +55,7 @@ def test_it_measures_how_often_a_sensor_is_really_new(tmp_path: Path) -> None:
     rows = {row["channel"]: row for row in data["sensors"]}
     found = rows["input"]["refresh"]
     assert found["refresh_s"] == pytest.approx(REFRESH_S, rel=0.1)
-    assert found["reads"] > 2 * found["changes"] > 20
+    assert found["reads"] >= 2 * found["changes"] > 20
     assert rows["zone.cpu-thermal"]["refresh"]["reason"] is not None
     assert rows["input"]["boundary"] == "module"
     assert data["total"] == {"channels": ["input"], "boundary": "module", "excludes": ["carrier board"], "reason": None}

@@ -172,6 +172,8 @@ def test_a_su_that_waits_for_somebody_is_given_up(tmp_path: Path, monkeypatch: p
         ("exit 126\n", "may not be executed"),
         ("exit 3\n", 'says "exit code 3"'),
         ("echo 10; exit 0\n", "answers as user 10"),
+        ('echo "usage: su [uid] 0"\n', "answers with no user"),
+        ('echo 0; echo "usage: su [uid]"\n', "answers with no user"),
         ("echo 0; exit 1\n", 'says "exit code 1"'),
         ("head -c 100000 /dev/zero\n", "answers with no user"),
     ],
@@ -195,6 +197,8 @@ def test_words_that_a_su_prints_before_its_answer_do_no_harm(tmp_path: Path, mon
 
 def test_an_opened_device_is_asked_once_and_keeps_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     computer = Computer(tmp_path, monkeypatch, su=MAGISK)
+    (computer.work / "agent").write_text('#!/bin/sh\n[ "$1" = user ] && exec id -u\n')
+    (computer.work / "agent").chmod(0o755)
     device = Device(
         name="phone",
         profile=load_profile("linux"),
@@ -202,7 +206,7 @@ def test_an_opened_device_is_asked_once_and_keeps_the_way(tmp_path: Path, monkey
         transport=LocalTransport(),
         machine="aarch64",
         root=str(computer.work),
-        agent="",
+        agent=str(computer.work / "agent"),
         facts={},
         sensors=(),
         absent={},
@@ -210,7 +214,7 @@ def test_an_opened_device_is_asked_once_and_keeps_the_way(tmp_path: Path, monkey
     root = device.superuser
     assert isinstance(root, Root)
     assert device.superuser is root
-    assert computer.log.read_text().count("su -c id -u") == 1
+    assert computer.log.read_text().count("/agent' user") == 1
     assert device.run(root.argv(["printf", "%s", "a b"])).stdout == b"a b"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 from pinned_board import GOVERNOR, GPU, Board, held, make_board, one_run, short
@@ -12,6 +13,9 @@ from workspace import Workspace, ended, running_job, until
 
 from melt.job.plan import encode_word
 from melt.records import Channel, Sensor
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.peer
 
@@ -111,6 +115,63 @@ def test_a_killed_host_and_a_killed_agent_are_mended_by_the_next_session(workspa
     said = workspace.run()
     assert said.code == 0, said
     assert board.values() == before
+
+
+def test_the_facts_of_a_device_are_those_after_a_dead_job_was_undone(workspace: Workspace, board: Board) -> None:
+    """The next run holds nothing, and its fingerprint must not say what the dead one had held."""
+    short(workspace, 20.0)
+    child = workspace.begin()
+    _, status = running_job(workspace)
+    child.kill()
+    child.communicate()
+    os.kill(status["agent_pid"], signal.SIGKILL)
+    assert held(board)
+    workspace.profile(readings=["cpu-clock"], pin={})
+    short(workspace)
+    said = workspace.run()
+    assert said.code == 0, said
+    (run,) = (run for run in workspace.runs() if run.record.status == "ok")
+    assert run.record.fingerprint.hard["governor"] == "schedutil"
+    assert board.path(GOVERNOR).read_text() == "schedutil\n"
+
+
+def test_two_work_folders_wait_for_each_other_on_one_device(workspace: Workspace, board: Board, tmp_path: Path) -> None:
+    """Else the later run would take what the first holds for what was there before."""
+    before = board.values()
+    other = tmp_path / "other"
+    device = {"profile": "bare", "address": "local:", "sysroot": str(board.root)}
+    devices = {"here": {**device, "workdir": str(workspace.workdir)}, "there": {**device, "workdir": str(other)}}
+    workspace.write("lab.yaml", {"kind": "lab", "devices": devices})
+    short(workspace, 20.0)
+    child = workspace.begin()
+    running_job(workspace)
+    short(workspace, 0.2, precheck={"max_wait_s": 0.0})
+    said = workspace.run_on("there")
+    assert "busy, locked by a job of another work folder, which holds values of the device" in said.stderr
+    assert "Traceback" not in said.stderr
+    child.send_signal(signal.SIGINT)
+    ended(child)
+    assert board.values() == before
+    assert workspace.run_on("there").code == 0
+    assert board.values() == before
+
+
+def test_ctrl_c_tells_what_could_not_be_put_back(workspace: Workspace, board: Board) -> None:
+    short(workspace, 20.0)
+    child = workspace.begin()
+    running_job(workspace)
+    board.path(GPU).unlink()
+    child.send_signal(signal.SIGINT)
+    _, stderr = child.communicate(timeout=120)
+    assert child.returncode == 130
+    assert "could be put back: the next run there tries again" in stderr
+    assert "Traceback" not in stderr
+    (job,) = workspace.jobs()
+    assert f"({job}/events.jsonl there)" in stderr
+    board.path(GPU).write_text("800000000\n")
+    short(workspace)
+    assert workspace.run().code == 0
+    assert board.path(GPU).read_text() == "100000000\n"
 
 
 def test_a_device_that_rebooted_meanwhile_has_its_commands_undone_and_its_files_left_alone(

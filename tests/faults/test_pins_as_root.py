@@ -59,6 +59,7 @@ int main(int argc, char **argv) {
     FILE *log = fopen(LOG, "a");
     if (log) { fprintf(log, "%s %s\n", argv[2], argc > 3 ? argv[3] : ""); fclose(log); }
     if (REFUSES) { fputs("sudo: a password is required\n", stderr); return 1; }
+    if (strcmp(ALLOWS, "all") && strcmp(argv[2], ALLOWS)) { fputs("sudo: a password is required\n", stderr); return 1; }
     if (setgid(0) || setuid(0)) { perror("sudo"); return 1; }
     execvp(argv[2], argv + 2);
     return 127;
@@ -87,10 +88,10 @@ class Ordinary:
     workspace: Workspace
     board: Board
 
-    def sudo(self, *, refuses: bool = False) -> None:
+    def sudo(self, *, refuses: bool = False, allows: str = "all") -> None:
         source, program = self.folder / "sudo.c", self.folder / "bin" / "sudo"
         source.write_text(SUDO)
-        defines = [f'-DLOG="{self.folder}/sudo.log"', f"-DREFUSES={int(refuses)}"]
+        defines = [f'-DLOG="{self.folder}/sudo.log"', f"-DREFUSES={int(refuses)}", f'-DALLOWS="{allows}"']
         subprocess.run(["cc", *defines, "-o", program, source], check=True)
         program.chmod(0o4755)
 
@@ -147,7 +148,7 @@ def test_with_sudo_the_agent_is_root_for_what_it_holds_and_the_engine_is_not(ord
     assert record.undo.complete
     assert ordinary.board.values() == before
     # once to ask, and once to start: the rest is the user's
-    assert [line.split()[-1] for line in ordinary.asked()] == ["-u", "start"]
+    assert [line.split()[-1] for line in ordinary.asked()] == ["user", "start"]
     left = [path for path in (ordinary.folder / "work").rglob("*") if path.stat().st_uid != NOBODY]
     assert left == []
     assert ordinary.jobs() == []
@@ -171,7 +172,7 @@ def test_ctrl_c_ends_a_job_of_root_and_puts_its_values_back(ordinary: Ordinary) 
         one_run(ordinary.workspace, ["-c", "sleep 60"], cancelled=lambda: held(ordinary.board))
     assert ordinary.board.values() == before
     assert ordinary.jobs() == []
-    assert [line.split()[-1] for line in ordinary.asked()] == ["-u", "start", "stop"]
+    assert [line.split()[-1] for line in ordinary.asked()] == ["user", "start", "stop"]
 
 
 def test_a_job_of_root_that_died_is_put_back_by_root(ordinary: Ordinary) -> None:
@@ -199,17 +200,18 @@ def test_a_job_of_root_that_died_is_put_back_by_root(ordinary: Ordinary) -> None
     assert ordinary.board.values() == before
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_without_root_the_run_is_made_and_says_how_to_allow_it(ordinary: Ordinary, there: bool) -> None:
-    if there:
-        ordinary.sudo(refuses=True)
+@pytest.mark.parametrize("sudo", [{"refuses": True}, {"allows": "id"}, None], ids=str)
+def test_without_root_the_run_is_made_and_says_how_to_allow_it(ordinary: Ordinary, sudo: dict[str, Any] | None) -> None:
+    """One that allows other programs than the agent is none either."""
+    if sudo is not None:
+        ordinary.sudo(**sudo)
     before = ordinary.board.values()
     stored = one_run(ordinary.workspace, ["-c", "true"])
     assert (stored.record.status, stored.record.verdict) == ("ok", "invalid")
     (reason,) = [reason for reason in stored.record.reasons if reason.code == "pin"]
     assert "no root" in reason.detail
     assert "allow sudo without a password" in reason.detail
-    assert ("a password is required" in reason.detail) is there
+    assert ("a password is required" in reason.detail) is (sudo is not None)
     assert stored.record.undo.complete
     assert ordinary.board.values() == before
 

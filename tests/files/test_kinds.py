@@ -127,7 +127,7 @@ WHOLE: dict[str, dict[str, Any]] = {
     "profile": {
         "name": "board",
         "about": "what for",
-        "platform": "linux",
+        "platform": "android",
         "verified": True,
         "readings": ["thermal"],
         "periods_s": {"thermal": 0.5},
@@ -152,6 +152,7 @@ WHOLE: dict[str, dict[str, Any]] = {
             }
         },
         "total": {"sum": ["whole"], "boundary": "module", "excludes": ["the carrier board"]},
+        "as_root": True,
         "no_power": "it has none",
         "battery": {
             "capacity_mah": 4000,

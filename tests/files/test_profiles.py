@@ -132,6 +132,13 @@ def test_a_jetson_with_a_rail_for_its_total_adds_nothing_to_it(name: str) -> Non
 # ----------------------------------------------------------------------------------------------------- what is refused
 
 
+def command(**words: Any) -> dict[str, Any]:
+    """A profile's keys that hold a state by these commands."""
+    return {
+        "pin": {"commands": {"mode": {"read": ["cat"], "set": ["true"], "restore": ["true"], "expect": "on"} | words}}
+    }
+
+
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
@@ -164,6 +171,15 @@ def test_a_jetson_with_a_rail_for_its_total_adds_nothing_to_it(name: str) -> Non
             {"clusters": [{"cpus": "0-3", "core": "A55"}, {"cpus": "3", "core": "A76"}]},
             "key 'clusters.1.cpus': CPU 3 is in clusters.0 already",
         ),
+        (
+            {"pin": {"awake": True}},
+            "key 'pin.awake' is true, and melt knows no way to keep a device of platform 'linux'",
+        ),
+        ({"pin": {"files": {"/sys/../tmp/x": "1"}}}, "key 'pin.files./sys/../tmp/x.[key]': a part of it is '..'"),
+        ({"pin": {"files": {"/sys/class/..": "1"}}}, "key 'pin.files./sys/class/...[key]': a part of it is '..'"),
+        (command(read=["cat"] * 30, set=["true"] * 18), "key 'pin.commands.mode': its three commands are 49 words"),
+        (command(set=["x" * 9000]), "key 'pin.commands.mode': its three commands are 3 words and 9010 bytes long"),
+        (command(expect="ü" * 129), "key 'pin.commands.mode': its 'expect' is longer than 256 bytes"),
     ],
 )
 def test_what_contradicts_itself_is_told_with_file_and_key(
@@ -181,6 +197,9 @@ def test_what_is_near_to_those_mistakes_is_none(tmp_path: Path) -> None:
         power_modes={"MAXN": 0},
     )
     assert load_profile("board", [tmp_path]).total is None
+    files = {"/sys/class/*..*/..x": "1"}
+    board(tmp_path, name="three", pin=command(set=["true"] * 46, expect="ü" * 128)["pin"] | {"files": files})
+    assert load_profile("three", [tmp_path]).pin.files == files
     board(
         tmp_path,
         name="two",

@@ -87,7 +87,7 @@ def test_a_state_that_is_as_wanted_already_is_left_alone_and_still_watched(bench
     job = bench.job(engine=shell(f"echo 7W > {mode}"), holds=[hold(mode)])
     assert job.run()["undone"] is True
     assert calls(mode) == 0
-    assert job.event("agent.set")["ok"] is True
+    assert (job.event("agent.set")["ok"], job.event("agent.set")["tried"]) == (True, False)
     assert (job.event("agent.held")["got"], job.event("agent.held")["ok"]) == ("7W", False)
     assert job.events("agent.restore") == []
 
@@ -150,6 +150,52 @@ def test_a_command_that_hangs_is_ended_and_what_it_left_is_put_back(bench: Bench
     wait_gone(int((tmp_path / "pid").read_text()))
     assert mode.read_text() == f"{ODD}\n"
     assert (job.folder / "undo.done").exists()
+
+
+def test_of_a_long_answer_the_last_line_is_the_state_and_it_is_whole(bench: Bench, mode: Path) -> None:
+    mode.write_text("a line that the tool says of something else\n" * 300 + f"{ODD}\n")
+    job = bench.job(holds=[hold(mode)])
+    assert job.run()["undone"] is True
+    assert mode.read_text() == f"{ODD}\n"
+    assert shown(job.event("agent.restore"), "asked") == ODD
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [("x" * 3000, "File too large"), ("x" * 9000, "File too large"), ("15W\0 or more", "")],
+)
+def test_a_state_that_could_not_be_put_back_whole_is_not_changed(
+    bench: Bench, mode: Path, state: str, why: str
+) -> None:
+    mode.write_text(f"{state}\n")
+    job = bench.job(holds=[hold(mode)])
+    assert job.run()["exit"] == 0
+    assert (calls(mode), mode.read_text()) == (0, f"{state}\n")
+    told = job.event("agent.set")
+    assert (told["ok"], told["tried"]) == (False, False)
+    assert why in str(told["error"])
+
+
+@pytest.mark.parametrize("talks", ["sleep 600", "yes"])
+def test_a_command_that_leaves_something_behind_with_its_output_open_has_ended(
+    bench: Bench, mode: Path, talks: str
+) -> None:
+    leaves = ("/bin/sh", "-c", f"echo MAXN > {mode}; setsid {talks} & echo $! > {mode}.left")
+    job = bench.job(holds=[hold(mode, set=leaves)])
+    job.run()
+    told = job.event("agent.set")
+    assert (told["ok"], told["tried"], told["error"]) == (True, True, "")
+    assert mode.read_text() == f"{ODD}\n"
+    wait_gone(int(Path(f"{mode}.left").read_text()))
+
+
+def test_what_was_set_and_cannot_be_asked_for_again_is_told_as_tried(bench: Bench, mode: Path) -> None:
+    once = shell(f"test ! -e {mode}.calls && cat {mode}")
+    job = bench.job(holds=[hold(mode, read=once)], refused=[("/sys/a", "1", "it needs root")])
+    assert job.run()["undone"] is False
+    told, refused = job.events("agent.set")
+    assert (told["got"], told["ok"], told["tried"]) == ("", False, True)
+    assert (refused["got"], refused["ok"], refused["tried"]) == ("", False, False)
 
 
 def test_a_file_that_hangs_is_given_up_and_the_job_goes_on(bench: Bench, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ WHOLE = JobPlan(
     settings=[("/no/such/file", "value"), ("/no/such/file", "value", "/sys/shown")],
     holds=[Hold("mode", "MAXN", ("/bin/false", ""), ("/bin/false", "{old}"), ("/bin/false",))],
     refused=[("governor", "performance", "no file matches it")],
+    whole=["/no/such/folder"],
     memory_max_bytes=1 << 30,
 ).text()
 
@@ -104,6 +105,10 @@ def test_an_engine_may_have_thousands_of_words(agent: Path) -> None:
         "ceiling temp 5x",
         "set relative 5",
         "set /x",
+        "set /x/../y v",
+        "set /.. v",
+        "whole",
+        "whole /a/second/one",
         "set /x " + "v" * 5000,
         "set /" + "p" * 5000 + " v",
         "set /x v /shown more",
@@ -155,7 +160,7 @@ def test_what_follows_a_nul_is_not_left_out_unseen(agent: Path) -> None:
 
 def test_more_sensors_or_settings_than_there_is_room_for_are_refused(agent: Path) -> None:
     sensors = "".join(f"sample s{i} 20000 1000 file /x\n" for i in range(300))
-    settings_ = "".join(f"set /x/{i} 1\n" for i in range(200))
+    settings_ = "".join(f"set /x/{i} 1\n" for i in range(1100))
     for more in (sensors, settings_):
         assert start(agent, (WHOLE + more).encode()).returncode == 2
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from agent_jobs import SLEEPS, shell, wait_gone
+from agent_jobs import SLEEPS, WAITS, Bench, shell, wait_gone
 
 from melt.job.plan import encode_word
 
 if TYPE_CHECKING:
-    from agent_jobs import Bench, Job
+    from agent_jobs import Job
 
 pytestmark = pytest.mark.peer
 
@@ -129,6 +130,66 @@ def test_undo_leaves_a_running_job_alone(bench: Bench, knob: Path) -> None:
     assert job.verb("stop", "10000").returncode == 0
 
 
+@pytest.mark.parametrize("first_made", [0, 1])
+def test_of_two_killed_jobs_the_later_one_is_undone_first(bench: Bench, knob: Path, first_made: int) -> None:
+    """What it found was what the earlier one held."""
+    knob.write_text("of the second\n")
+    lines = {"20260101T000000Z-a": "powersave", "20260101T000001Z-a": "of the first"}
+    for name in sorted(lines, reverse=bool(first_made)):
+        folder = bench.root / "jobs" / name
+        folder.mkdir(parents=True)
+        line = f"{encode_word(str(knob))} {encode_word(lines[name])}"
+        (folder / "undo").write_text(f"boot_id {BOOT_ID}\n{line}\n")
+    assert bench.undo().returncode == 0
+    assert knob.read_text() == "powersave\n"
+
+
+def test_two_work_folders_do_not_hold_values_of_one_device_at_once(bench: Bench, knob: Path, tmp_path: Path) -> None:
+    """The later job would take what the first holds for what was there before."""
+    whole = (str(tmp_path / "not there"), str(tmp_path))
+    pinned = {"engine": WAITS, "settings": [(str(knob), "performance")], "whole": whole}
+    other = Bench(bench.agent, tmp_path / "other")
+    first, second = bench.job(**pinned), other.job(**pinned)
+    first.start()
+    first.engine_pid()
+    refused = second.verb("start")
+    assert (refused.returncode, refused.stderr) == (
+        75,
+        b"locked by a job of another work folder, which holds values of the device\n",
+    )
+    assert not (second.folder / "undo").exists()
+    assert other.job("sets nothing", whole=whole, refused=[("/sys/a", "1", "it needs root")]).run()["exit"] == 0
+    first.go()
+    assert first.ended()["undone"] is True
+    second.start()
+    second.engine_pid()
+    assert knob.read_text() == "performance\n"
+    second.go()
+    assert second.ended()["undone"] is True
+    assert knob.read_text() == "powersave\n"
+
+
+def test_what_a_killed_job_left_waits_while_another_work_folder_holds_values(
+    bench: Bench, knob: Path, tmp_path: Path
+) -> None:
+    killed(bench, knob)
+    other = Bench(bench.agent, tmp_path / "other")
+    holder = other.job(engine=WAITS, settings=[(str(knob), "ondemand")], whole=[str(tmp_path)])
+    holder.start()
+    holder.engine_pid()
+    job = bench.job("next", whole=[str(tmp_path)])
+    assert job.run()["exit"] == 0
+    assert job.event("agent.leftover")["journals"] == 1
+    argv = [bench.agent, "undo", bench.lock, bench.root / "jobs", tmp_path]
+    done = subprocess.run(argv, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (75, b"a job of another work folder holds values of the device\n")
+    assert knob.read_text() == "ondemand\n"
+    holder.go()
+    holder.ended()
+    assert subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    assert knob.read_text() == "powersave\n"
+
+
 def test_undo_without_a_lock_s_folder_says_so(bench: Bench) -> None:
     done = bench.undo()
     assert done.returncode == 1
@@ -175,29 +236,29 @@ def test_a_value_too_long_to_be_put_back_is_not_changed(bench: Bench, tmp_path: 
 
 
 def test_more_old_values_than_the_journal_holds_change_nothing(bench: Bench, tmp_path: Path) -> None:
-    paths = [tmp_path / f"v{i}" for i in range(128)]
+    paths = [tmp_path / f"v{i}" for i in range(1024)]
     for path in paths:
-        path.write_bytes(b"\xff" * 4000)
+        path.write_bytes(b"\xff" * 400)
     job = bench.job(settings=[(str(path), "1") for path in paths], engine=("/bin/echo", "ran"))
     assert job.run()["exit"] == 127
     assert job.event("error")["kind"] == "start"
-    assert {path.read_bytes() for path in paths} == {b"\xff" * 4000}
+    assert {path.read_bytes() for path in paths} == {b"\xff" * 400}
     assert not (job.folder / "stdout").exists()
 
 
 def test_a_full_journal_that_fits_is_put_back_whole(bench: Bench, tmp_path: Path) -> None:
-    paths = [tmp_path / f"v{i}" for i in range(128)]
+    paths = [tmp_path / f"v{i}" for i in range(1024)]
     for i, path in enumerate(paths):
-        path.write_bytes(b"%d \xff" % i * 300)
+        path.write_bytes(b"%d \xff" % i * 30)
     before = [path.read_bytes() for path in paths]
     job = bench.job(settings=[(str(path), "1") for path in paths], engine=("/bin/cat", *map(str, paths)))
     assert job.run()["undone"] is True
-    assert job.stdout() == "1\n" * 128
+    assert job.stdout() == "1\n" * 1024
     assert [path.read_bytes().rstrip(b"\n") for path in paths] == before
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"", b"boot_id\n", b"\xff\xfe\n", b"no-second-word\n", b"/x %zz\n", b"a b c\n" * 300]
+    "garbage", [b"", b"boot_id\n", b"\xff\xfe\n", b"no-second-word\n", b"/x %zz\n", b"a b c\n" * 1300]
 )
 def test_a_damaged_journal_never_crashes_the_agent(bench: Bench, garbage: bytes) -> None:
     folder = journal(bench)

@@ -8,6 +8,7 @@ import pytest
 
 from melt.device import open_device
 from melt.device.root import Root
+from melt.errors import DeviceError
 from melt.files.lab import LabDevice
 from melt.files.profile import Profile
 from melt.job import User
@@ -161,6 +162,17 @@ def test_only_a_phone_is_kept_awake_by_something_that_is_set(pins: Callable[...,
     assert pins({"awake": True}, never) == Pins()
     (held,) = pins({"awake": True}, never, platform="android").holds
     assert held.name == "awake"
+
+
+def test_as_many_values_as_the_agent_holds_and_not_one_more(pins: Callable[..., Pins], board: Path) -> None:
+    for i in range(1024):
+        (board / "sys" / "many").mkdir(exist_ok=True)
+        (board / "sys" / "many" / f"f{i}").write_text("1\n")
+    assert len(pins({"files": {"/sys/many/*": "2"}}).files) == 1024
+    with pytest.raises(
+        DeviceError, match=r"board: key 'pin' of profile p holds 1026 values there, and 1024 is the most"
+    ):
+        pins({"governor": "performance", "files": {"/sys/many/*": "2"}})
 
 
 def test_clocks_that_were_held_are_told_by_the_channel_of_the_clock() -> None:

@@ -82,8 +82,18 @@ def test_a_device_that_cools_while_it_is_waited_for_starts(computer: Device, tmp
 
 def test_a_zone_that_cannot_be_read_any_more_fails_closed(computer: Device, tmp_path: Path) -> None:
     (tmp_path / "temp").write_text("not a number\n")
-    with pytest.raises(NotReady, match="no zone can be read"):
+    with pytest.raises(NotReady, match=r"^zone\.\w+ cannot be read any more"):
         ask(dataclasses.replace(computer, sensors=(zone(tmp_path / "temp"),)))
+
+
+def test_a_zone_that_goes_while_another_stays_is_waited_for_too(computer: Device, tmp_path: Path) -> None:
+    (tmp_path / "cool").write_text("30000\n")
+    (tmp_path / "hot").write_text("90000\n")
+    cool, hot = zone(tmp_path / "cool"), dataclasses.replace(zone(tmp_path / "hot"), name="zone.hot")
+    hot = dataclasses.replace(hot, channels=(dataclasses.replace(hot.channels[0], name="zone.hot"),))
+    (tmp_path / "hot").unlink()
+    with pytest.raises(NotReady, match=r"zone\.hot cannot be read any more"):
+        ask(dataclasses.replace(computer, sensors=(cool, hot)))
 
 
 def test_a_device_without_any_zone_runs_with_the_caveat(computer: Device) -> None:
@@ -147,7 +157,7 @@ def test_a_command_that_hangs_or_is_gone_fails_closed(computer: Device, monkeypa
     for argv in (("/bin/sleep", "600"), ("/no/such/program",), ("/bin/false",)):
         channel = Channel("zone.skin", "temperature", number)
         sensor = Sensor("zone.skin", (channel,), 1.0, argv=argv)
-        with pytest.raises(NotReady, match="no zone can be read"):
+        with pytest.raises(NotReady, match=r"^zone\.\w+ cannot be read any more"):
             ask(dataclasses.replace(computer, sensors=(sensor,)))
 
 
@@ -247,7 +257,9 @@ BATTERY_TOTAL = TotalRule(sum=("battery.power",), boundary="battery")
         (BATTERY_TOTAL, None, {"protocol.idle_s": 0.0}, True),
         (BATTERY_TOTAL, "its sign is not known", {}, True),
         (TotalRule(sum=("battery.power",), boundary="board_input"), None, {}, True),
-        (None, None, {}, True),
+        # what `melt calibrate` writes: no rule, and the gauge is all there is
+        (None, None, {}, False),
+        (None, "its sign is not known", {}, True),
     ],
 )
 def test_a_charger_matters_where_energy_comes_from_the_battery(
@@ -275,6 +287,9 @@ def test_a_charger_matters_where_energy_comes_from_the_battery(
     assert "unplug it" in caught.value.why
     (tmp_path / "charger").write_text("0\n")
     assert ask(phone, **settings) == (NO_SENSOR,)
+    (tmp_path / "charger").unlink()
+    with pytest.raises(NotReady, match="which says whether a charger is plugged in"):
+        ask(phone, **settings)
 
 
 def test_the_load_of_others_is_waited_for_and_told_in_cores(computer: Device, tmp_path: Path) -> None:

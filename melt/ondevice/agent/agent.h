@@ -1,6 +1,6 @@
 /* melt's agent: carries out one job on the device by itself. The parts, each with one thing to do:
  *
- *   main.c      the verbs: start, watch, stop, undo, probe, list, take, hash, rest, burn, clock, version
+ *   main.c      the verbs: start, watch, stop, undo, probe, list, take, hash, rest, burn, clock, user, version
  *   plan.c      the job's `plan` file, one instruction a line
  *   job.c       the job from lock to status: idle window, engine, limits, end
  *   sampler.c   sensors at absolute deadlines into trace.csv
@@ -30,7 +30,7 @@
 
 #define MELT_AGENT_VERSION "1"
 
-enum { MAX_SENSORS = 256, MAX_FILES = 16, MAX_WORDS = 8192, MAX_SETS = 128, MAX_GROUPS = 64, MAX_RAW = 16384, NAME_LEN = 65, MAX_VALUE = 4096 };
+enum { MAX_SENSORS = 256, MAX_FILES = 16, MAX_WORDS = 8192, MAX_SETS = 1024, MAX_GROUPS = 64, MAX_RAW = 16384, NAME_LEN = 65, MAX_VALUE = 4096 };
 
 /* Exit codes, told apart by the host. */
 enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_LOCKED = 75, EXIT_CORRUPT = 76, EXIT_DENIED = 77 };
@@ -39,7 +39,7 @@ typedef struct {
     char name[NAME_LEN];
     int64_t period_ns;
     int64_t timeout_ns;
-    bool is_command, reopen;
+    bool is_command, reopen, as_root;
     char *paths[MAX_FILES]; /* files, read one right after the other */
     int n_paths;
     char **argv;            /* or a command, NULL-terminated */
@@ -74,6 +74,7 @@ typedef struct {
     int n_sensors;
     Setting sets[MAX_SETS];
     int n_sets;
+    char **whole;  /* folders, of which the first that is there is locked while values are held; NULL: none */
     char **engine; /* argv, NULL-terminated */
     char **env;    /* K=V, NULL-terminated */
 } Plan;
@@ -115,7 +116,9 @@ SamplerCounts sampler_end(void);
 bool state_apply(const Plan *plan, const char *job_dir);
 void state_held(void);
 bool state_restore(const char *job_dir);
-int state_restore_leftovers(const char *jobs_dir, const char *except_job);
+int state_restore_leftovers(const char *jobs_dir, const char *except_job, char **whole);
+bool state_lock(char **whole);
+void state_unlock(void);
 
 /* bounded.c */
 enum { HANGS = -1 }; /* in the place of an errno */
@@ -124,6 +127,7 @@ typedef struct {
     int64_t limit_ns;
     const User *user; /* NULL: as the agent itself */
     bool complaints;  /* whether stderr is taken too */
+    bool last;        /* of more than there is room for the end is kept, not the begin */
 } Command;
 int bounded_read(const char *path, char *data, size_t room, size_t *n, int64_t limit_ns);
 int bounded_write(const char *path, const char *line, int64_t limit_ns);

@@ -349,6 +349,7 @@ static void carry_out(Job *job) {
     event_sync();
     job->state = "done";
     job->phase = "done";
+    state_unlock();
     close(job->lock); /* who reads that this job is done may start the next; a thread that hangs may hold the rest for long */
     write_status(job);
     close(job->alive);
@@ -408,6 +409,12 @@ static void drop_inherited_files(void) {
     if (dir) closedir(dir);
 }
 
+static bool sets_something(const Plan *plan) {
+    for (int i = 0; i < plan->n_sets; i++)
+        if (!plan->sets[i].why) return true;
+    return false;
+}
+
 int job_start(const char *job_dir) {
     static Plan plan;
     char path[PATH_MAX], full[PATH_MAX];
@@ -434,6 +441,10 @@ int job_start(const char *job_dir) {
         return EXIT_FINE;
     }
     if (lock < 0) return lock == -2 ? EXIT_LOCKED : EXIT_FAILED;
+    if (sets_something(&plan) && !state_lock(plan.whole)) {
+        say("locked by a job of another work folder, which holds values of the device");
+        return EXIT_LOCKED;
+    }
     snprintf(path, sizeof path, "%s/alive", full);
     int alive = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (alive < 0 || flock(alive, LOCK_EX | LOCK_NB)) {
@@ -480,7 +491,7 @@ int job_start(const char *job_dir) {
     if (slash) {
         char jobs[PATH_MAX];
         snprintf(jobs, sizeof jobs, "%.*s", (int)(slash - full), full);
-        int left = state_restore_leftovers(jobs, slash + 1);
+        int left = state_restore_leftovers(jobs, slash + 1, plan.whole);
         if (left) event("agent.leftover", "\"journals\":%d", left);
     }
     static Job job = {.exit_code = -1};

@@ -65,6 +65,13 @@ static char **words_copy(char **words, int n) {
     return copy;
 }
 
+/* A file is named by the way that leads to it, and that never goes back up: out of a board's own folder, for one. */
+static bool goes_up(const char *path) {
+    for (const char *part = path; (part = strstr(part, "/..")); part += 3)
+        if (part[3] == '/' || !part[3]) return true;
+    return false;
+}
+
 static Sensor *sensor_named(Plan *plan, const char *name) {
     for (int i = 0; i < plan->n_sensors; i++)
         if (!strcmp(plan->sensors[i].name, name)) return &plan->sensors[i];
@@ -79,7 +86,7 @@ static bool is_name(const char *text, size_t room) {
     return n > 0 && n < room;
 }
 
-/* sample NAME PERIOD_US TIMEOUT_MS file|reopen PATH [PATH…]   or   … command ARGV… */
+/* sample NAME PERIOD_US TIMEOUT_MS [root-]file|reopen PATH [PATH…]   or   … command ARGV… */
 static bool parse_sample(Plan *plan, char **w, int n) {
     if (n < 6 || plan->n_sensors == MAX_SENSORS || !is_name(w[1], NAME_LEN) || sensor_named(plan, w[1])) return false;
     Sensor *s = &plan->sensors[plan->n_sensors];
@@ -89,12 +96,14 @@ static bool parse_sample(Plan *plan, char **w, int n) {
     s->period_ns = period_us * 1000;
     s->timeout_ns = timeout_ms * 1000000;
     s->is_command = !strcmp(w[4], "command");
-    s->reopen = !strcmp(w[4], "reopen");
+    s->as_root = !strncmp(w[4], "root-", 5);
+    const char *kind = w[4] + (s->as_root ? 5 : 0);
+    s->reopen = !strcmp(kind, "reopen");
     if (s->is_command) {
         if (period_us < 200000) return false; /* a process a sample: never faster than every 200 ms */
         s->argv = words_copy(w + 5, n - 5);
     } else {
-        if (n - 5 > MAX_FILES || (!s->reopen && strcmp(w[4], "file"))) return false;
+        if (n - 5 > MAX_FILES || (!s->reopen && strcmp(kind, "file"))) return false;
         for (s->n_paths = 0; s->n_paths < n - 5; s->n_paths++) s->paths[s->n_paths] = strdup(w[5 + s->n_paths]);
     }
     plan->n_sensors++;
@@ -145,6 +154,7 @@ static bool parse_line(Plan *plan, char **w, int n) {
         return true;
     }
     if (!strcmp(w[0], "lock")) return n == 2 && (plan->lock_path = strdup(w[1]));
+    if (!strcmp(w[0], "whole")) return n >= 2 && !plan->whole && (plan->whole = words_copy(w + 1, n - 1));
     if (!strcmp(w[0], "wall_ms")) {
         if (n != 2 || !number(w[1], 1, 7LL * 86400 * 1000, &value)) return false;
         plan->wall_ns = value * 1000000;
@@ -178,7 +188,7 @@ static bool parse_line(Plan *plan, char **w, int n) {
         return s->has_ceiling = end != w[2] && !*end && isfinite(s->ceiling);
     }
     if (!strcmp(w[0], "set")) { /* PATH VALUE [SHOWN] */
-        if (n < 3 || n > 4 || plan->n_sets == MAX_SETS || w[1][0] != '/' || strlen(w[1]) >= PATH_MAX || strlen(w[2]) >= MAX_VALUE - 1 ||
+        if (n < 3 || n > 4 || plan->n_sets == MAX_SETS || w[1][0] != '/' || goes_up(w[1]) || strlen(w[1]) >= PATH_MAX || strlen(w[2]) >= MAX_VALUE - 1 ||
             (n == 4 && strlen(w[3]) >= PATH_MAX))
             return false;
         plan->sets[plan->n_sets++] = (Setting){.name = strdup(w[1]), .value = strdup(w[2]), .shown = n == 4 ? strdup(w[3]) : NULL};

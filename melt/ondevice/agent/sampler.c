@@ -188,11 +188,23 @@ static ssize_t read_all(int fd, char *raw, size_t room) {
     return (ssize_t)used;
 }
 
+/* As root where the sensor says so and the agent was started so; everything else that this thread opens is the user's. */
+static int open_sensor(const char *path, bool as_root) {
+    if (as_root) files_as_root();
+    int fd = open(path, O_RDONLY | O_CLOEXEC), error = errno;
+    if (as_root && !files_as_user(&plan->user)) {
+        if (fd >= 0) close(fd);
+        return -1;
+    }
+    errno = error;
+    return fd;
+}
+
 /* Reads one file from its begin. A held file that fails may only be stale: it is opened anew once. */
-static ssize_t read_held(const char *path, int *fd, char *raw, size_t room) {
+static ssize_t read_held(const char *path, bool as_root, int *fd, char *raw, size_t room) {
     bool held = *fd >= 0;
     for (;;) {
-        if (*fd < 0) *fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (*fd < 0) *fd = open_sensor(path, as_root);
         ssize_t n = *fd < 0 ? -1 : read_all(*fd, raw, room);
         if (n >= 0) return n;
         int error = errno;
@@ -220,7 +232,7 @@ static bool read_sensor(int index, int my_generation) {
     int error = 0;
     for (int i = 0; i < s->n_paths && !error; i++) {
         if (i && used < MAX_RAW) raw[used++] = '\n';
-        ssize_t n = read_held(s->paths[i], &fds[i], raw + used, MAX_RAW - used);
+        ssize_t n = read_held(s->paths[i], s->as_root, &fds[i], raw + used, MAX_RAW - used);
         if (n < 0) error = errno;
         else used += without_end(raw + used, (size_t)n);
     }

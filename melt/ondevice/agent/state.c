@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 enum { MAX_JOURNAL = 1 << 20, MAX_LINE_WORDS = 64, PASSES = 3 };
@@ -27,11 +28,12 @@ typedef struct {
     const char *shown;        /* what events call it; NULL: its name */
     char **put, **read;       /* argv; NULL for a file */
     bool left_alone;          /* refused, not readable, or hangs */
+    bool tried;               /* whether it was set, whatever came of that */
     char why[768];            /* what was said of the last try */
 } Value;
 
 static Value held[MAX_SETS];
-static int n_held;
+static int n_held, locked = -1;
 
 static void trim(char *text) {
     size_t n = strlen(text);
@@ -50,12 +52,12 @@ static bool failed(Value *v, int error) {
     return false;
 }
 
-static bool command(Value *v, char **argv, bool complaints, char text[MAX_VALUE]) {
-    size_t n;
+/* `text` is what it has said at last: more than half of MAX_VALUE, if it has said more. */
+static bool command(Value *v, char **argv, bool complaints, char text[MAX_VALUE], size_t *n) {
     int code;
-    const Command asked = {.argv = argv, .limit_ns = COMMAND_NS, .complaints = complaints};
-    const char *error = bounded_command(&asked, text, MAX_VALUE - 1, &n, &code);
-    text[n] = '\0';
+    const Command asked = {.argv = argv, .limit_ns = COMMAND_NS, .complaints = complaints, .last = true};
+    const char *error = bounded_command(&asked, text, MAX_VALUE - 1, n, &code);
+    text[*n] = '\0';
     if (!error) return true;
     if (code < 0) snprintf(v->why, sizeof v->why, "%s: %s", argv[0], !strcmp(error, "hangs") ? "it hangs" : "it was ended");
     else if (code == 127) snprintf(v->why, sizeof v->why, "%s: it is not there", argv[0]);
@@ -67,12 +69,15 @@ static bool command(Value *v, char **argv, bool complaints, char text[MAX_VALUE]
 /* What the value is now; false, and `why`, when it cannot be known. */
 static bool value_read(Value *v, char now[MAX_VALUE]) {
     char text[MAX_VALUE];
+    size_t n;
     if (v->read) {
-        if (!command(v, v->read, false, text)) return false;
-        memmove(now, last_line(text), strlen(last_line(text)) + 1);
+        if (!command(v, v->read, false, text, &n)) return false;
+        if (strlen(text) != n) return failed(v, EILSEQ); /* a NUL is in no word */
+        const char *line = last_line(text);
+        if (line == text && n >= MAX_VALUE / 2) return failed(v, EFBIG); /* its begin may be cut off */
+        memmove(now, line, strlen(line) + 1);
         return true;
     }
-    size_t n;
     int error = bounded_read(v->name, now, MAX_VALUE - 1, &n, FILE_NS);
     if (!error && n == MAX_VALUE - 1) error = EFBIG; /* it could not be put back whole */
     if (error) return failed(v, error);
@@ -82,9 +87,11 @@ static bool value_read(Value *v, char now[MAX_VALUE]) {
 
 static void value_put(Value *v) {
     char text[MAX_VALUE + 1];
+    size_t said;
     v->why[0] = '\0';
+    v->tried = true;
     if (v->put) {
-        command(v, v->put, true, text);
+        command(v, v->put, true, text, &said);
     } else {
         int n = snprintf(text, sizeof text, "%s\n", v->value);
         int error = n >= (int)sizeof text ? EFBIG : bounded_write(v->name, text, FILE_NS);
@@ -97,7 +104,7 @@ static bool is_as_wanted(Value *v) {
     return value_read(v, now) && !strcmp(now, v->value);
 }
 
-/* Tells what the value is now, beside what it is to be. */
+/* Tells what the value is now, beside what it is to be, and whether it was set. */
 static bool value_tell(const char *name, Value *v) {
     char p[1024], a[1024], g[1024], w[4096], got[MAX_VALUE] = "";
     bool known = !v->left_alone && value_read(v, got), fine = known && !strcmp(got, v->value);
@@ -106,7 +113,8 @@ static bool value_tell(const char *name, Value *v) {
     escape_json(a, sizeof a, v->value, strlen(v->value));
     escape_json(g, sizeof g, known ? got : "", known ? strlen(got) : 0);
     escape_json(w, sizeof w, v->why, fine ? 0 : strlen(v->why));
-    event(name, "\"path\":\"%s\",\"asked\":\"%s\",\"got\":\"%s\",\"ok\":%s,\"error\":\"%s\"", p, a, g, fine ? "true" : "false", w);
+    event(name, "\"path\":\"%s\",\"asked\":\"%s\",\"got\":\"%s\",\"ok\":%s,\"tried\":%s,\"error\":\"%s\"", p, a, g,
+          fine ? "true" : "false", v->tried ? "true" : "false", w);
     return fine;
 }
 
@@ -292,16 +300,52 @@ bool state_restore(const char *job_dir) {
     return fine;
 }
 
-/* Finishes what crashed jobs left behind; the caller holds the device lock. Returns how many could not be finished. */
-int state_restore_leftovers(const char *jobs_dir, const char *except_job) {
-    DIR *dir = opendir(jobs_dir);
-    if (!dir) return 0;
-    int left = 0;
-    for (struct dirent *entry; (entry = readdir(dir));) {
-        if (entry->d_name[0] == '.' || !strcmp(entry->d_name, except_job)) continue;
-        char job[PATH_MAX];
-        if (snprintf(job, sizeof job, "%s/%s", jobs_dir, entry->d_name) < (int)sizeof job && !state_restore(job)) left++;
+/* Two work folders are two jobs of one device, and the later one would take what the first holds for what was there before.
+ * So the first of these folders of the device that is there is locked by whoever holds values; it dies with its holder.
+ * False when another has it. Where none can be locked, nobody is told apart. */
+bool state_lock(char **whole) {
+    for (int tries = 0; whole && *whole && locked < 0; whole++) {
+        int fd = open(*whole, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0) continue;
+        while (flock(fd, LOCK_EX | LOCK_NB)) {
+            bool taken = errno == EWOULDBLOCK;
+            if (taken && tries++ < 10) { /* somebody may only have looked whether there is something to put back */
+                usleep(20000);
+                continue;
+            }
+            close(fd);
+            fd = -1;
+            if (taken) return false;
+            break;
+        }
+        if (fd >= 0) locked = fd;
     }
-    closedir(dir);
+    return true;
+}
+
+void state_unlock(void) {
+    if (locked >= 0) close(locked);
+    locked = -1;
+}
+
+static int newest_first(const struct dirent **a, const struct dirent **b) { return strcmp((*b)->d_name, (*a)->d_name); }
+
+/* Finishes what crashed jobs left behind, the last one first: what it found may be what an earlier one held. The caller holds
+ * the work folder's lock. Returns how many could not be finished. */
+int state_restore_leftovers(const char *jobs_dir, const char *except_job, char **whole) {
+    struct dirent **entries;
+    bool ours = locked >= 0;
+    int left = 0, n = scandir(jobs_dir, &entries, NULL, newest_first);
+    for (int i = 0; i < n; i++) {
+        const char *name = entries[i]->d_name;
+        char job[PATH_MAX], undo[PATH_MAX];
+        bool fits = snprintf(job, sizeof job, "%s/%s", jobs_dir, name) < (int)sizeof job &&
+                    snprintf(undo, sizeof undo, "%s/undo", job) < (int)sizeof undo;
+        bool none = name[0] == '.' || !strcmp(name, except_job) || !fits || (access(undo, F_OK) && (errno == ENOENT || errno == ENOTDIR));
+        if (!none && (!state_lock(whole) || !state_restore(job))) left++;
+        free(entries[i]);
+    }
+    if (n >= 0) free(entries);
+    if (!ours) state_unlock();
     return left;
 }
