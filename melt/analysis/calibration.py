@@ -97,8 +97,9 @@ def follow(
     best = averaging if (assumed if averages is None else averages) else steady
     if best.step < _LEAST_STEP * best.step_error:
         return "its value does not follow the load"
-    # a stamp is the middle of two reads, and where they keep step with the sensor all stamps are off alike
-    error_s = 2 * best.lag_error_s + read_s / 2
+    # a stamp is the middle of two reads, and where they keep step with the sensor all stamps are off alike; where the
+    # reads are no faster than the sensor, a value is up to a whole read old, and the next run's in another step with it
+    error_s = 2 * best.lag_error_s + (read_s if found.at_most else read_s / 2)
     return Followed(max(0.0, best.lag_s), error_s, averages, best.step, best.base, len(updates))
 
 

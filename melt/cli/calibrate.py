@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,7 +46,9 @@ def calibrate(
     lab: LabFile = None,
     against_w: Annotated[
         float | None,
-        typer.Option("--against-w", min=0.001, help="The power (W) a trusted meter shows with every core busy."),
+        typer.Option(
+            "--against-w", min=0.001, max=10_000, help="The power (W) a trusted meter shows with every core busy."
+        ),
     ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="A channel of power, or a meter of the lab, that is trusted.")
@@ -54,9 +57,12 @@ def calibrate(
         Path | None, typer.Option("--out", help="The profile to write; device_profiles/ beside the lab if not said.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a profile that is there.")] = False,
-    seconds: Annotated[float, typer.Option("--seconds", min=10, help="How long the fast pulses go on.")] = 90.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=10, max=3600, help="How long the fast pulses go on.")
+    ] = 90.0,
     battery_seconds: Annotated[
-        float, typer.Option("--battery-seconds", min=20, help="How long the slow ones for a battery's gauge go on.")
+        float,
+        typer.Option("--battery-seconds", min=20, max=3600, help="How long the slow ones for a battery's gauge go on."),
     ] = 320.0,
     as_json: AsJson = False,
 ) -> None:
@@ -83,8 +89,12 @@ def calibrate(
         whose = _readings_of(opened)
     data = content(opened, before, path, found, whose)
     nothing = "battery" not in data and "sensors" not in data
-    if not nothing:
-        _write(path, data, known)
+    try:
+        if not nothing:
+            _write(path, data, known)
+    except UsageError:
+        print_json(_told(opened, found, None))  # what took minutes to find out is not lost with a disk that is full
+        raise
     if as_json:
         print_json(_told(opened, found, None if nothing else path))
     else:
@@ -106,6 +116,9 @@ def _target(file: Path | None, lab: Path | None, profile: str, *, force: bool) -
         raise UsageError(f"--out {path}: a profile is found by its file's name: end it with .yaml")
     if path.exists() and not force:
         raise UsageError(f"{path} is there already: replace it with --force, or name another with --out")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{path} cannot be written: {there} is closed to you: name another with --out")
     return path
 
 
@@ -231,6 +244,9 @@ def _print(device: Device, before: Profile, found: Calibrated, path: Path, nothi
     if nothing:
         return
     out.print(f"profile: {plain(path)}", soft_wrap=True)
+    if device.simulated:
+        out.print("It tells of a simulated sensor, and is of no use for a real device.", soft_wrap=True)
+        return
     out.print(
         f"Use it: in the lab file, {plain(device.name)}: {{profile: {plain(path.stem)}, …}}, with the file in "
         "device_profiles/ beside it.",

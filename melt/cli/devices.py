@@ -126,7 +126,7 @@ def _look_at_all(lab: Lab) -> tuple[list[Row], str | None]:
 
 
 def _look(name: str, spec: LabDevice, lab: Lab, started: Future[None]) -> Row:
-    row = _row("lab", device=name, profile=spec.profile, address=spec.address)
+    row = _row("lab", device=name, profile=spec.profile, address=spec.address, simulated=spec.simulated)
     if _is_adb(spec):
         concurrent.futures.wait([started])
     try:
@@ -186,7 +186,7 @@ def _serials(lab: Lab) -> set[str]:
 def _row(known_from: str, **values: Any) -> Row:
     """A device as `--json` prints it: every key in every row, null for what is not known."""
     keys = ("device", "profile", "address", "problem", "machine", "soc", "os", "adb", "lab_line")
-    return {"known_from": known_from, "ready": False, **dict.fromkeys(keys), **values}
+    return {"known_from": known_from, "ready": False, "simulated": False, **dict.fromkeys(keys), **values}
 
 
 def _lab_line(name: str, address: str, profile: str) -> str:
@@ -245,7 +245,8 @@ def _print(rows: list[Row]) -> None:
         adb = row["adb"]
         told = adb["model"] or adb["product"] if adb else row["soc"] or row["machine"]
         what = ", ".join(filter(None, (told, row["os"]))) or "–"
-        words = (row["device"] or "(not in the lab)", row["profile"] or "–", row["address"] or "–")
+        name = f"{row['device']} (simulated)" if row["simulated"] else row["device"]
+        words = (name or "(not in the lab)", row["profile"] or "–", row["address"] or "–")
         table.add_row(*map(plain, words), "ready" if row["ready"] else "not ready", plain(what))
     out.print(table)
     for row in rows:

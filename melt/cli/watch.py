@@ -161,7 +161,8 @@ def _show(device: Device, looks: Iterator[Now], as_json: bool) -> None:
                 live.update(_view(device, now, out.width), refresh=True)
     else:
         for now in looks:
-            out.print(plain(line(now)), soft_wrap=True)
+            simulated = " (simulated)" if device.simulated else ""
+            out.print(plain(f"{device.name}{simulated}: {line(now)}"), soft_wrap=True)
             if out.quiet:
                 return
 
@@ -170,6 +171,7 @@ def _data(device: Device, now: Now) -> dict[str, Any]:
     total = now.total_w
     return {
         "device": device.name,
+        "simulated": device.simulated,
         "t_s": round(now.at_s, 3),
         "clocks_hz": now.of("clock"),
         "temperatures_c": now.of("temperature"),

@@ -81,7 +81,8 @@ class SysfsBoard:
             "sysroot": str(self.sysroot),
             "simulated": True,
         }
-        meter = {"type": "command", "boundary": "board_input", "argv": [sys.executable, "-c", METER, str(self.rail)]}
+        argv = [sys.executable, "-c", METER, str(self.rail)]
+        meter = {"type": "command", "boundary": "board_input", "argv": argv, "gain_error": 0.01}
         lab = {"schema": 1, "kind": "lab", "devices": {"board": entry}, "meters": {"bench": meter}}
         (self.folder / "lab.yaml").write_text(yaml.safe_dump(lab), encoding="utf-8")
         return self.folder / "lab.yaml"
