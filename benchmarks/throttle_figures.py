@@ -10,7 +10,7 @@ steady ones a few outliers. Those that slow down have lost 5 to 12 % by two thir
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count, islice
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ SCENARIOS = 300
 _THROTTLE_SEED = 61_000
 _SLOWED_SEED = 62_000
 _STEP_S = 0.25
+_SETTLING_S = 5.0
 _BEFORE_S = 12.0
 _MEASURED_S = 75.0
 _INFERENCE_S = 0.5
@@ -102,8 +103,10 @@ def throttle_scenario(number: int) -> Shown:
     ambient_c = model.throttle.trips[0].at_c - above_c * rng.uniform(0.65, 1.1)
     board = Board(kind.model(_CORES, ambient_c), number, settled_w=rng.uniform(kind.idle_w, load_w))
     busy = np.concatenate((np.full(_steps(_BEFORE_S), 0.02), np.full(_steps(_MEASURED_S), share)))
-    board.step(_STEP_S, 0.0)  # a board that begins hot has its clock lowered from its second step on
+    for _ in range(_steps(_SETTLING_S)):  # a board that begins hot lowers its clock step by step
+        board.step(_STEP_S, 0.02 * _CORES)
     history = board.carry_out(_STEP_S, busy * _CORES)
+    history = replace(history, times_s=history.times_s - history.times_s[0])  # the trace begins here
     some = rng.choice(len(WORDS), size=rng.integers(1, len(WORDS) + 1), replace=False)
     return _judged(history, [WORDS[i] for i in some], rng)
 
