@@ -63,7 +63,7 @@ class Total:
         refresh = f"refresh {self.refresh_s:.3g} s"
         if worst.guessed:
             refresh = f"refresh not calibrated, taken for {self.refresh_s:.3g} s"
-        elif not worst.response.calibrated:
+        elif not worst.response.calibrated and not is_meter(worst.note):  # a meter's is what melt itself counted
             refresh += " by its data sheet"
         lags = [one.response.lag_error_s for one in self.curves]
         known = [lag for lag in lags if lag is not None]

@@ -28,10 +28,14 @@ _METER_KEYS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = MappingProxyT
         "joulescope": (frozenset(), frozenset({"serial", "rate_hz"})),
         "ppk2": (frozenset(), frozenset({"serial", "port", "voltage_v", "supply_v"})),
         "ina2xx": (frozenset({"chip", "shunt_ohm", "max_current_a"}), frozenset({"bus", "address", "rate_hz"})),
-        "csv": (frozenset({"path", "column"}), frozenset({"unit", "time_column"})),
-        "command": (frozenset({"argv"}), frozenset({"unit"})),
+        "csv": (frozenset({"path", "column", "gain_error"}), frozenset({"unit", "time_column", "latency_s"})),
+        "command": (frozenset({"argv", "gain_error"}), frozenset({"unit", "latency_s"})),
     }
 )
+_WHY: Mapping[str, str] = MappingProxyType(
+    {"gain_error": "how far the instrument may be off, as a share of the value, e.g. 0.01"}
+)
+"""What a key says that no name tells."""
 _SWITCH_KEYS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = MappingProxyType(
     {
         "uhubctl": (frozenset({"hub", "port"}), frozenset()),
@@ -48,7 +52,8 @@ class MeterSpec(Strict):
     boundary: Boundary
     """Where it sits: `battery` in the battery's place, `board_input` at the board's plug, `wall` at the mains."""
     gain_error: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
-    """How far it may be off, as a share of the value; without one, what its maker says."""
+    """How far it may be off, as a share of the value; without one, what its maker says. What melt does not know the
+    maker of (csv, command) must have it; that of an INA is of chip and shunt together."""
     offset_error_w: Annotated[float, Field(strict=True, ge=0, le=1000)] | None = None
     """How far it may be off whatever the value; without one, what its maker says."""
     pulses: Annotated[bool, Field(strict=True)] = False
@@ -80,6 +85,8 @@ class MeterSpec(Strict):
     argv: Words | None = None
     """A command that prints a line for each value: seconds (or ns, a whole number) of its clock, and the power."""
     unit: Literal["w", "mw", "uw"] = "w"
+    latency_s: Annotated[float, Field(strict=True, ge=0, le=10)] | None = None
+    """How long a line is on its way at most when it is the least late; without one 20 ms."""
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> Self:
@@ -122,4 +129,4 @@ def _check_keys(
         raise ValueError(f"'{key}' is no key of type '{kind}': {nearest(key, needed | other | all_have)}")
     for key in sorted(needed):
         if getattr(spec, key) is None:
-            raise ValueError(f"type '{kind}' needs '{key}'")
+            raise ValueError(f"type '{kind}' needs '{key}'" + (f": {_WHY[key]}" if key in _WHY else ""))

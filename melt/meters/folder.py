@@ -40,6 +40,7 @@ _COLUMNS = pa.schema(
         ("host_ns", pa.int64()),
     ]
 )
+_NEEDED = ("index", "power_w", "host_ns")
 _OPTIONAL = ("current_a", "voltage_v", "own_s")
 _ROWS = 1 << 16
 _HELD_S, _HELD_ROWS = 0.5, 4096
@@ -55,9 +56,9 @@ class MeterFile(Strict):
     serial: str | None
     boundary: Boundary
     about: Mapping[str, str]
-    rate_hz: float
+    rate_hz: float = Field(gt=0, allow_inf_nan=False)
     """What the meter gave in a second."""
-    kept_hz: float
+    kept_hz: float = Field(gt=0, allow_inf_nan=False)
     """How many means of that are in the file."""
     clock: str
     latency_s: float
@@ -179,15 +180,22 @@ def rows_in(folder: Path) -> int:
 
 
 def blocks_in(folder: Path, rate_hz: float) -> Iterator[tuple[Block, Int64s]]:
-    """The samples of meter.parquet as unbroken stretches, with the moment at which each arrived; bounded memory."""
+    """The samples of meter.parquet as unbroken stretches, with the moment at which each arrived; bounded memory.
+
+    Raises ValueError for columns that no recording has.
+    """
     path = folder / PARQUET
     if not path.exists():
         return
     with pq.ParquetFile(path) as file:
+        if not file.schema_arrow.equals(_COLUMNS):
+            raise ValueError("its columns are not those of a recording")
         for batch in file.iter_batches(_ROWS):
             columns: dict[str, Any] = {
                 name: batch.column(name).to_numpy(zero_copy_only=False) for name in _COLUMNS.names
             }
+            if any(batch.column(name).null_count for name in _NEEDED):
+                raise ValueError(f"one of {', '.join(_NEEDED)} is missing in a row")
             index, host_ns = columns["index"], columns["host_ns"]
             edges = [0, *(np.flatnonzero(np.diff(index) != 1) + 1).tolist(), index.size]
             optional = {key: columns[key] for key in _OPTIONAL}

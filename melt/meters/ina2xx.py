@@ -31,6 +31,8 @@ _MEANS_226 = (1, 4, 16, 64, 128, 256, 512, 1024)
 _ONE_226_S = 1.1e-3
 _ONE_228_S = 540e-6
 _NARROW_228_V = 0.04096
+_GAIN_219_V = 0.04
+_WRAP_228 = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class InaMeter:
         self._index = 0
         self._due_s = 0.0
         self._energy: tuple[int, float] | None = None
+        self._own_error = spec.gain_error is not None
 
     @property
     def _what(self) -> str:
@@ -85,7 +88,7 @@ class InaMeter:
             self._bus = smbus.SMBus(self._bus_number)
             self._check_chip()
             self._set_up()
-            volts = self._volts()
+            volts, _, _ = self._now()
         except OSError as error:
             raise DeviceError(
                 f"{self._what} does not answer: {error.strerror or error}: is I²C switched on, and its wiring right?",
@@ -103,7 +106,13 @@ class InaMeter:
             rate_hz=1 / self._period_s,
             clock=HOST_CLOCK,
             response=response,
-            about={"shunt_ohm": f"{self._shunt_ohm:g}", "how": self._how()},
+            about={
+                "shunt_ohm": f"{self._shunt_ohm:g}",
+                "how": self._how(),
+                **(
+                    {} if self._own_error else {"error": "the chip's alone, without its shunt's: gain_error is not set"}
+                ),
+            },
         )
 
     def start(self) -> None:
@@ -123,10 +132,12 @@ class InaMeter:
             return ()
         time.sleep(max(0.0, self._due_s - now_s))
         try:
+            begun = self._energy is not None or self._chip.name != "ina228"
             power_w, current_a, volts, at_s = self._value()
         except OSError as error:
             raise silent(self._what, error) from None
         if power_w is None:
+            self._index += begun  # one that told no value is a gap, and the one before the first is none
             return ()
         self._index += 1
         return (
@@ -151,38 +162,47 @@ class InaMeter:
             self._bus = None
 
     def _value(self) -> tuple[float | None, float, float, float]:
-        """Power since the last reading, current, voltage, and when (s of this computer's clock)."""
+        """Power since the last reading (None: not known), current, voltage, and when (s of this computer's clock)."""
         before_s = time.monotonic()
         counted = self._unsigned(0x09, 5) if self._chip.name == "ina228" else 0
         at_s = (before_s + time.monotonic()) / 2
-        volts, amps = self._volts(), self._amps()
+        volts, amps, over = self._now()
         if self._chip.name != "ina228":
-            return volts * amps, amps, volts, at_s
+            return None if over else volts * amps, amps, volts, at_s
         last, self._energy = self._energy, (counted, at_s)
-        if last is None:
+        if last is not None and 0 < last[0] - counted < _WRAP_228 // 2:
+            self._set_up()  # less than before, and no wrap: it was reset, and has forgotten its steps
+            last = self._energy = None
+        if last is None or over:
             return None, amps, volts, at_s
-        grown = (counted - last[0]) % (1 << 40)
+        grown = (counted - last[0]) % _WRAP_228
         return grown * self._energy_step_j / (at_s - last[1]), amps, volts, at_s
 
-    def _volts(self) -> float:
-        if self._chip.name == "ina219":
-            return (self._unsigned(0x02, 2) >> 3) * 4e-3
-        if self._chip.name == "ina226":
-            return self._unsigned(0x02, 2) * 1.25e-3
-        return (self._unsigned(0x05, 3) >> 4) * 195.3125e-6
+    def _now(self) -> tuple[float, float, bool]:
+        """Voltage, current, and whether that is too much: the shunt's register at its end, or the chip's own word."""
+        if self._chip.name == "ina219":  # OVF is bit 0 of the bus register
+            bus, shunt = self._unsigned(0x02, 2), self._signed(0x01, 2)
+            over = abs(shunt) >= round(_GAIN_219_V * 2**self._gain_219 / 10e-6) or bool(bus & 1)
+            return (bus >> 3) * 4e-3, shunt * 10e-6 / self._shunt_ohm, over
+        if self._chip.name == "ina226":  # OVF is bit 2 of Mask/Enable
+            bus, shunt = self._unsigned(0x02, 2), self._signed(0x01, 2)
+            over = abs(shunt) >= (1 << 15) - 1 or bool(self._unsigned(0x06, 2) & 1 << 2)
+            return bus * 1.25e-3, shunt * 2.5e-6 / self._shunt_ohm, over
+        bus, current = self._unsigned(0x05, 3) >> 4, self._signed(0x07, 3) >> 4
+        end = (1 << 19) - 1  # MATHOF is bit 9 of DIAG_ALRT
+        over = max(abs(self._signed(0x04, 3) >> 4), abs(current)) >= end or bool(self._unsigned(0x0B, 2) & 1 << 9)
+        return bus * 195.3125e-6, current * self._max_a / (1 << 19), over
 
-    def _amps(self) -> float:
-        if self._chip.name == "ina228":
-            return (self._signed(0x07, 3) >> 4) * self._max_a / (1 << 19)
-        step_v = 10e-6 if self._chip.name == "ina219" else 2.5e-6
-        return self._signed(0x01, 2) * step_v / self._shunt_ohm
+    @property
+    def _gain_219(self) -> int:
+        """The code of the smallest range of the shunt's voltage that the largest current fits in."""
+        return next(n for n in range(4) if self._max_a * self._shunt_ohm <= _GAIN_219_V * 2**n)
 
     def _set_up(self) -> None:
         if self._chip.name == "ina219":
             _, code, _ = self._mean_219()
-            gain = next(n for n in range(4) if self._max_a * self._shunt_ohm <= 0.04 * 2**n)
             # 32 V, the gain, the same mean for bus and shunt, both without end
-            self._write(0x00, 0x2000 | gain << 11 | code << 7 | code << 3 | 0x7)
+            self._write(0x00, 0x2000 | self._gain_219 << 11 | code << 7 | code << 3 | 0x7)
         elif self._chip.name == "ina226":
             self._write(0x00, 0x4000 | self._mean(_ONE_226_S) << 9 | 4 << 6 | 4 << 3 | 0x7)
         else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from melt.errors import DeviceError, ParseError
 from melt.meters import arrival, clock, pulses
@@ -26,6 +27,8 @@ COLUMNS = ("t_ns", "due_ns", "read_ns", "sensor", "channel", "value", "error")
 """Those of a trace."""
 MOST_ROWS = 1_000_000
 """A longer recording comes into the trace as longer means; meter.parquet has it as it was kept."""
+_ALIKE, _ALIKE_S = 0.1, 0.5
+"""By what share, and how much besides, a recording's length by its stamps may differ from that by their arrivals."""
 _LOST = "lost"
 """The error of the row that stands where samples are missing."""
 
@@ -65,10 +68,14 @@ def channels(folder: Path) -> Mapped:
         return Mapped() if told is None else _mapped_channels(folder, told)
     except ParseError as error:
         return Mapped(reasons=(_reason(ReasonCode.SENSOR_GAP, str(error)),))
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, pa.ArrowException) as error:
+        words = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        why = f"{folder / kept.PARQUET} cannot be read: {words}"
+        return Mapped(reasons=(_reason(ReasonCode.SENSOR_GAP, why),))
 
 
 def _mapped_channels(folder: Path, told: kept.MeterFile) -> Mapped:
-    """Raises ParseError."""
+    """Raises what reading a damaged file raises."""
     name = f"meter.{told.name}"
     note = MeterNote(
         name=told.name,
@@ -82,15 +89,13 @@ def _mapped_channels(folder: Path, told: kept.MeterFile) -> Mapped:
         about=told.about,
     )
     ended = () if told.ended is None else (_reason(ReasonCode.SENSOR_GAP, f"meter '{told.name}': {told.ended}"),)
-    try:
-        samples = _samples(folder, told.kept_hz)
-    except (OSError, ValueError, KeyError) as error:
-        raise ParseError(f"{folder / kept.PARQUET} cannot be read: {error}") from None
+    samples = _samples(folder, told.kept_hz)
     if samples is None:
         nothing = _reason(ReasonCode.SENSOR_GAP, f"meter '{told.name}' gave no value")
         return Mapped(note=note, reasons=ended or (nothing,))
-    host_ns, late_s = _mapped(samples.end_s, samples, told)
     try:
+        _check_alike(samples, told)
+        host_ns, late_s = _mapped(samples.end_s, samples, told)
         onto = clock.fit(told.before, told.after, int(host_ns[-1]))
     except DeviceError as error:
         why = _reason(ReasonCode.CLOCK_BOUND, f"meter '{told.name}': {error}")
@@ -153,11 +158,22 @@ def _samples(folder: Path, kept_hz: float) -> _Samples | None:
         return None
     own_s, arrived_ns = (np.concatenate(column) for column in zip(*arrived, strict=True))
     end = np.concatenate(ends)
+    if not (np.isfinite(end).all() and np.isfinite(own_s).all() and (np.diff(end) >= 0).all()):
+        raise ValueError("its moments are not in order")
     if stamped and end.size > 1:
         hz = 1 / max(1e-6, float(np.median(np.diff(end))))
     return _Samples(
         end, np.concatenate(powers), np.array(gaps), own_s, arrived_ns, hz, 1 if stamped else reducer.factor
     )
+
+
+def _check_alike(samples: _Samples, told: kept.MeterFile) -> None:
+    """Raises DeviceError for stamps of another unit than seconds, by which no moment can be told."""
+    own_s = float(samples.own_s[-1]) - float(samples.own_s[0])
+    here_s = (int(samples.host_ns[-1]) - int(samples.host_ns[0])) * 1e-9
+    if told.clock != HOST_CLOCK and abs(own_s - here_s) > _ALIKE * here_s + _ALIKE_S:
+        share = f"{own_s / here_s:.3g}" if here_s else "no rate"
+        raise DeviceError(f"its stamps run at {share} of this computer's clock: are they seconds, or ns?", "clock")
 
 
 def end_s(block: Block) -> Float64s:

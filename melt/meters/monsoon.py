@@ -161,7 +161,10 @@ class Packets:
         self._offsets = np.array([told.mainCoarseZeroOffset, told.mainFineZeroOffset], dtype=np.float64)
 
     def take(self, packets: list[bytes], host_ns: int) -> tuple[Block, ...]:
-        """The samples of the packets; those before the meter has calibrated itself only count."""
+        """The samples of the packets; those before the meter has calibrated itself only count.
+
+        Raises DeviceError for a calibration that no current can be told by.
+        """
         rows: list[Any] = []
         indices: list[int] = []
         for packet in packets:
@@ -196,6 +199,8 @@ class Packets:
         span = np.mean(self._reference, axis=0) - zero
         with np.errstate(divide="ignore", invalid="ignore"):
             slope = np.where(span != 0, self._scales / span, 0.0)
+        if not slope.all():  # every current would be 0
+            raise DeviceError("the Monsoon gave a calibration that tells no current: switch it off and on", "meter")
         coarse_ma, fine_ua = ((words[:, [_COARSE, _FINE]] - zero) * slope).T
         current_a = np.where(words[:, _FINE] < _FINE_BELOW, fine_ua * 1e-6, coarse_ma * 1e-3)
         volts = words[:, _VOLTS] * _STEP_V

@@ -19,16 +19,18 @@ import numpy as np
 from melt.errors import DeviceError
 from melt.meters.base import Block, Instrument, library, silent
 from melt.records import Response
+from melt.transport import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from melt.analysis.events import Float64s
     from melt.files.instruments import MeterSpec
-    from melt.transport import Deadline
 
 RATE_HZ = 100_000.0
 _LOOK_S = 0.005
+_EMPTY_S = 2.0
+"""A kit that was told to stop is silent long before."""
 _LATENCY_S = 0.005
 """What a sample is on its way at most when it is the least late: assumed, for nobody has measured it."""
 _COUNTS = 64
@@ -45,16 +47,18 @@ class Ppk2Meter:
         self._supply_v = spec.supply_v
         self._volts = spec.supply_v or spec.voltage_v or 0.0
         self._api: Any = None
+        self._at = ""
         self._samples: Samples | None = None
 
     def open(self) -> Instrument:
         ppk2_api = library("ppk2_api.ppk2_api", "ppk2")
         port, serial = self._found()
+        self._at = port
         try:
             # without a limit a port that takes nothing would hang for ever
             self._api = ppk2_api.PPK2_API(port, timeout=1, write_timeout=1, exclusive=True)
             self._api.stop_measuring()  # a process that died may have left it running
-            self._emptied()
+            self._emptied(port)
             calibrated = self._api.get_modifiers()
             if not calibrated:
                 raise DeviceError(f"what is at {port} tells no calibration: it is no PPK2, or is in use", "meter")
@@ -83,7 +87,7 @@ class Ppk2Meter:
     def start(self) -> None:
         try:
             self._samples = Samples(self._api.modifiers, self._volts)
-            self._emptied()
+            self._emptied(self._at)
             self._api.start_measuring()
         except (OSError, ValueError) as error:
             raise silent("the PPK2", error) from error
@@ -114,10 +118,12 @@ class Ppk2Meter:
             self._api.ser = None  # its destructor would close the port once more
             self._api = None
 
-    def _emptied(self) -> None:
-        """Throws away what was sent before it was asked for."""
-        quiet = 0
+    def _emptied(self, port: str) -> None:
+        """Throws away what was sent before it was asked for. Raises DeviceError for what never ends."""
+        quiet, end = 0, Deadline.after(_EMPTY_S)
         while quiet < 2:  # noqa: PLR2004
+            if not end.left_s:
+                raise DeviceError(f"what is at {port} never stops sending: it is no PPK2", "meter")
             quiet = 0 if self._api.get_data() else quiet + 1
             time.sleep(_LOOK_S)
 

@@ -89,6 +89,9 @@ class Recording:
             kept.forget(self._folder)
             if isinstance(error, DeviceError) and not str(error).startswith("meter "):
                 raise DeviceError(f"meter '{self._name}': {error}", error.code) from error
+            if isinstance(error, OSError):
+                words = error.strerror or str(error) or type(error).__name__
+                raise DeviceError(f"meter '{self._name}' cannot be used: {words}", "meter") from error
             raise
         return self
 

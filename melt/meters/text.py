@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +29,9 @@ _LOOK_S = 0.005
 _LATENCY_S = 0.020
 """What a line is on its way at most when it is the least late: assumed, for nobody has measured it."""
 _END_S = 2.0
+_LEAP_S = 3600.0
+"""A stamp so far after the last one is no stamp."""
+_MOST_LEAPS = 20
 _SCALE = {"w": 1.0, "mw": 1e-3, "uw": 1e-6}
 _NS = re.compile(r"[0-9]{12,}")
 """A whole number this long is ns; seconds of the Unix era have ten digits."""
@@ -47,7 +51,8 @@ class Lines:
         self._source, self._what = source, what
         self._rest = b""
         self._index = 0
-        self._last_s = float("-inf")
+        self._last_s: float | None = None
+        self._leaps = 0
 
     def blocks(self, deadline: Deadline, read: _Reader) -> tuple[Block, ...]:
         """What has come, each unbroken stretch a block."""
@@ -63,8 +68,7 @@ class Lines:
             if not line.strip():
                 continue
             found = read.sample(line.decode(errors="replace"), host_ns)
-            if found is not None and np.isfinite(found).all() and found[0] > self._last_s:
-                self._last_s = found[0]
+            if found is not None and np.isfinite(found).all() and self._follows(found[0]):
                 out.append((self._index, *found))
             self._index += 1
         if not out:
@@ -72,6 +76,22 @@ class Lines:
         index, own_s, power_w = (np.array(column) for column in zip(*out, strict=True))
         cuts = [0, *(np.flatnonzero(np.diff(index) != 1) + 1).tolist(), index.size]
         return tuple(Block(int(index[a]), _RATE_HZ, power_w[a:b], host_ns, own_s=own_s[a:b]) for a, b in pairwise(cuts))
+
+    def _follows(self, moment_s: float) -> bool:
+        """Whether a stamp may stand after the last one. Raises DeviceError where all of them leap."""
+        last_s = self._last_s
+        if last_s is not None and moment_s > last_s + _LEAP_S:
+            self._leaps += 1
+            if self._leaps < _MOST_LEAPS:
+                return False
+            raise DeviceError(
+                f"{self._what} gives stamps more than an hour after each other: are they seconds, or ns?", "meter"
+            )
+        self._leaps = 0
+        if last_s is not None and moment_s <= last_s:
+            return False
+        self._last_s = moment_s
+        return True
 
 
 class _Reader(Protocol):
@@ -87,6 +107,7 @@ class CsvMeter:
     def __init__(self, spec: MeterSpec) -> None:
         self._path = Path(spec.path or "")
         self._column, self._time_column, self._scale = spec.column or "", spec.time_column, _SCALE[spec.unit]
+        self._latency_s = _latency_s(spec)
         self._file: BinaryIO | None = None
         self._lines: Lines | None = None
         self._separator: str | None = None
@@ -95,8 +116,7 @@ class CsvMeter:
 
     def open(self) -> Instrument:
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            self._file = os.fdopen(descriptor, "rb", buffering=0)
+            self._file = self._opened()
             head = self._file.read(_LONGEST_LINE) or b""
         except OSError as error:
             raise DeviceError(f"{self._path} cannot be read: {error.strerror}: start what writes it", "meter") from None
@@ -110,7 +130,7 @@ class CsvMeter:
             serial=None,
             rate_hz=_RATE_HZ,
             clock=HOST_CLOCK if self._time_at is None else OWN_CLOCK,
-            latency_s=_LATENCY_S,
+            latency_s=self._latency_s,
             about={"path": str(self._path), "column": self._column},
         )
 
@@ -138,6 +158,20 @@ class CsvMeter:
             power = self._number(fields[self._power_at]) * self._scale
             return (host_ns * 1e-9 if self._time_at is None else self._number(fields[self._time_at])), power
         return None
+
+    def _opened(self) -> BinaryIO:
+        """Raises OSError, DeviceError for what cannot grow: a pipe, a terminal, a folder."""
+        # neither waits for the other end of a pipe nor takes a terminal for its own
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise DeviceError(
+                    f"{self._path} is no regular file: use type command, argv [cat, {self._path}]", "meter"
+                )
+            return os.fdopen(descriptor, "rb", buffering=0)
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def _number(self, field: str) -> float:
         text = field.strip().strip('"')
@@ -189,12 +223,13 @@ class CommandMeter:
     """A command that prints a line for each value: seconds of its clock (a long whole number: ns), and the power."""
 
     def __init__(self, spec: MeterSpec) -> None:
-        self._argv, self._scale = spec.argv or (), _SCALE[spec.unit]
+        self._argv, self._scale, self._latency_s = spec.argv or (), _SCALE[spec.unit], _latency_s(spec)
         self._process: Process | None = None
         self._lines: Lines | None = None
 
     def open(self) -> Instrument:
-        return Instrument(type="command", serial=None, rate_hz=_RATE_HZ, about={"argv": " ".join(self._argv)[:200]})
+        about = {"argv": " ".join(self._argv)[:200]}
+        return Instrument(type="command", serial=None, rate_hz=_RATE_HZ, latency_s=self._latency_s, about=about)
 
     def start(self) -> None:
         self._process = LocalTransport().start(self._argv)
@@ -235,4 +270,9 @@ class _Printed:
         if got:
             return got
         done = self._process.wait(Deadline.after(_END_S))
-        raise DeviceError(f"the command '{self._name}' ended with code {done.code}: {done.complaint}", "meter")
+        words = f": {done.complaint}" if done.stderr.strip() else ""
+        raise DeviceError(f"the command '{self._name}' ended with code {done.code}{words}", "meter")
+
+
+def _latency_s(spec: MeterSpec) -> float:
+    return _LATENCY_S if spec.latency_s is None else spec.latency_s

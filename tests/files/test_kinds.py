@@ -115,8 +115,9 @@ WHOLE: dict[str, dict[str, Any]] = {
                 "column": "P",
                 "time_column": "t",
                 "unit": "mw",
+                "gain_error": 0.02,
             },
-            "print": {"type": "command", "boundary": "wall", "argv": ["wattmeter"]},
+            "print": {"type": "command", "boundary": "wall", "argv": ["wattmeter"], "gain_error": 0.01},
         },
         "usb_switches": {
             "hub1": {"type": "uhubctl", "hub": "1-1.4", "port": 2, "settle_s": 1.0},

@@ -207,6 +207,8 @@ class InaBus:
         self.joules = 0.0
         self.closed = False
         self.fails = False
+        self.over: str | None = None
+        """How it tells of too much current: "full", "minus" (the shunt's register at an end), "flag", or not."""
 
     def __call__(self, number: int) -> InaBus:
         if number != 1:
@@ -219,7 +221,7 @@ class InaBus:
         now_s = time.monotonic()
         self.joules += self.power((now_s + self.last_s) / 2) * (now_s - self.last_s)
         self.last_s = now_s
-        return list((self._value(register, now_s) % (1 << 8 * length)).to_bytes(length, "big"))
+        return list((self._told(register, now_s) % (1 << 8 * length)).to_bytes(length, "big"))
 
     def write_i2c_block_data(self, address: int, register: int, data: list[int]) -> None:
         assert address == self.address
@@ -230,17 +232,28 @@ class InaBus:
     def close(self) -> None:
         self.closed = True
 
+    def _told(self, register: int, now_s: float) -> int:
+        """A register's value, as it is where the current is too much."""
+        end = {"ina219": 8000, "ina226": 0x7FFF, "ina228": 0x7FFFF << 4}[self.chip]
+        shunt = {"ina219": 1, "ina226": 1, "ina228": 4}[self.chip]
+        flag_at, flag = {"ina219": (2, 1), "ina226": (6, 1 << 2), "ina228": (0x0B, 1 << 9)}[self.chip]
+        if self.over in ("full", "minus") and register == shunt:
+            return end if self.over == "full" else -end
+        return self._value(register, now_s) | (flag if self.over == "flag" and register == flag_at else 0)
+
     def _value(self, register: int, now_s: float) -> int:
         amps = self.power(now_s) / self.VOLTS
         if self.chip == "ina219":
             return {1: round(amps * self.SHUNT_OHM / 10e-6), 2: round(self.VOLTS / 4e-3) << 3 | 0x2}[register]
         if self.chip == "ina226":
-            numbers = {0xFE: 0x5449, 0xFF: 0x2260}
+            numbers = {0xFE: 0x5449, 0xFF: 0x2260, 6: 1 << 3}
             return {1: round(amps * self.SHUNT_OHM / 2.5e-6), 2: round(self.VOLTS / 1.25e-3), **numbers}[register]
         step_a = self.written.get(2, 0) / (13107.2e6 * self.SHUNT_OHM)
         if step_a == 0:
             step_a = 1.0  # not set up yet
         return {
+            4: round(amps * self.SHUNT_OHM / 312.5e-9) << 4,
+            0x0B: 0x0003,
             5: round(self.VOLTS / 195.3125e-6) << 4,
             7: round(amps / step_a) << 4,
             9: int(self.joules / (16 * 3.2 * step_a)) % (1 << 40),

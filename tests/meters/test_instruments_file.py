@@ -40,6 +40,13 @@ def refusal(folder: Path, **parts: Any) -> str:
         ({"type": "ina2xx", "boundary": "wall", "chip": "ina219"}, "type 'ina2xx' needs 'max_current_a'"),
         ({"type": "csv", "boundary": "wall", "path": "x"}, "type 'csv' needs 'column'"),
         ({"type": "command", "boundary": "wall"}, "type 'command' needs 'argv'"),
+        (
+            {"type": "command", "boundary": "wall", "argv": ["x"]},
+            "type 'command' needs 'gain_error': how far the instrument may be off, as a share of the value, e.g. 0.01",
+        ),
+        ({"type": "csv", "boundary": "wall", "path": "x", "column": "P"}, "type 'csv' needs 'gain_error': how far"),
+        ({"type": "joulescope", "boundary": "wall", "latency_s": 1.0}, "'latency_s' is no key of type 'joulescope'"),
+        ({"type": "command", "boundary": "wall", "argv": ["x"], "latency_s": 11}, "meters.m.latency_s"),
         ({"type": "command", "boundary": "wall", "argv": []}, "meters.m.argv"),
         ({"type": "command", "boundary": "wall", "argv": "wattmeter -v"}, "meters.m.argv"),
         ({"type": "ppk2", "boundary": "battery"}, "a ppk2 needs voltage_v"),
@@ -116,7 +123,7 @@ def test_a_device_that_would_be_cut_off_is_refused(tmp_path: Path, address: str,
 
 def test_a_csv_files_path_is_beside_the_lab_file(tmp_path: Path) -> None:
     meters = {
-        name: {"type": "csv", "boundary": "wall", "path": path, "column": "P"}
+        name: {"type": "csv", "boundary": "wall", "path": path, "column": "P", "gain_error": 0.01}
         for name, path in (("a", "log/m.csv"), ("b", "/var/log/m.csv"))
     }
     found = load_lab(lab(tmp_path, meters=meters)).meters

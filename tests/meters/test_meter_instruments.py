@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import sys
+import threading
 import time
+import tty
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +21,7 @@ from simulated import PPK2_META, InaBus, JoulescopeDriver, MonsoonUsb, Ppk2Port,
 
 from melt.errors import DeviceError, UsageError
 from melt.files.instruments import MeterSpec
-from melt.meters import meter_of
+from melt.meters import Block, meter_of
 from melt.meters.base import library
 from melt.meters.joulescope import Means
 from melt.meters.monsoon import Packets
@@ -24,9 +29,12 @@ from melt.meters.ppk2 import Samples
 from melt.meters.text import Lines
 from melt.transport import Deadline
 
+MONSOON_SCALES = ("mainCoarseScale", "mainFineScale", "mainCoarseZeroOffset", "mainFineZeroOffset")
+
 
 def spec(**parts: Any) -> MeterSpec:
-    return MeterSpec(boundary="battery", **parts)
+    own = {"gain_error": 0.01} if parts.get("type") in ("csv", "command") else {}
+    return MeterSpec(boundary="battery", **own, **parts)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +149,20 @@ def test_dropped_packets_of_a_monsoon_move_the_number_on_also_when_the_count_wra
 @given(st.lists(st.binary(max_size=70), max_size=6))
 @settings(max_examples=200, deadline=None)
 def test_no_packet_of_a_monsoon_is_too_odd(packets: list[bytes]) -> None:
-    Packets().take(packets, 0)
+    with contextlib.suppress(DeviceError):  # such as a calibration of nothing but the same value
+        Packets().take(packets, 0)
+
+
+def test_a_calibration_of_a_monsoon_that_tells_no_current_is_no_zero() -> None:
+    device = MonsoonUsb(lambda _: 1.0)
+    packets = [bytearray(device.bytes(number)) for number in range(5)]
+    for packet in packets[:4]:
+        for at in range(4, 4 + 3 * 18, 18):
+            packet[at : at + 4] = b"\x01\x00\x01\x00"  # zero and reference read alike
+    ours = Packets()
+    ours.scale(type("Told", (), dict.fromkeys(MONSOON_SCALES, 0)))
+    with pytest.raises(DeviceError, match="calibration that tells no current"):
+        ours.take([bytes(packet) for packet in packets], 0)
 
 
 # ----------------------------------------------------------------------------------------------- ppk2
@@ -170,6 +191,33 @@ def test_what_is_no_ppk2_is_told(tmp_path: Path) -> None:
         meter_of(spec(type="ppk2", port="/dev/null", voltage_v=3.7)).open()
     with pytest.raises(DeviceError, match="no PPK2 with the serial number NOSUCH is plugged in"):
         meter_of(spec(type="ppk2", serial="NOSUCH", voltage_v=3.7)).open()
+
+
+def test_what_never_stops_sending_is_no_ppk2(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ppk2_api.ppk2_api")
+    monkeypatch.setattr("melt.meters.ppk2._EMPTY_S", 0.3)
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    os.set_blocking(master, False)
+    over = threading.Event()
+
+    def chat() -> None:
+        while not over.wait(0.0005):
+            with contextlib.suppress(BlockingIOError):
+                os.write(master, b"temp=22.1 hum=40\r\n")
+
+    thread = threading.Thread(target=chat, daemon=True)
+    thread.start()
+    meter = meter_of(spec(type="ppk2", port=os.ttyname(slave), voltage_v=5.0))
+    try:
+        with pytest.raises(DeviceError, match=r"what is at /dev/pts/\d+ never stops sending: it is no PPK2"):
+            meter.open()
+        meter.close()
+    finally:
+        over.set()
+        thread.join()
+        os.close(master)
+        os.close(slave)
 
 
 def test_the_same_bytes_give_what_the_ppk2s_own_library_makes_of_them() -> None:
@@ -283,6 +331,80 @@ def test_the_accumulated_energy_misses_nothing_between_the_readings(monkeypatch:
     assert grown == pytest.approx(0.1 * (len(blocks) - 1), rel=0.02)
 
 
+def ina_at(monkeypatch: pytest.MonkeyPatch, chip: str, bus: InaBus, **parts: Any) -> Any:
+    monkeypatch.setattr(pytest.importorskip("smbus2"), "SMBus", bus)
+    whole = {"shunt_ohm": bus.SHUNT_OHM, "max_current_a": bus.MAX_A, "rate_hz": 200.0, **parts}
+    return meter_of(spec(type="ina2xx", chip=chip, **whole))
+
+
+def some(meter: Any, samples: int) -> list[Block]:
+    blocks: list[Block] = []
+    end = Deadline.after(30)
+    while len(blocks) < samples:
+        assert end.left_s
+        blocks += meter.read(Deadline.after(0.2))
+    return blocks
+
+
+@pytest.mark.parametrize("over", ["full", "minus", "flag"])
+@pytest.mark.parametrize("chip", ["ina219", "ina226", "ina228"])
+def test_more_current_than_a_chip_can_tell_is_a_gap_and_no_figure(
+    monkeypatch: pytest.MonkeyPatch, chip: str, over: str
+) -> None:
+    bus = InaBus(chip, lambda _: 1.0)
+    meter = ina_at(monkeypatch, chip, bus)
+    meter.open()
+    meter.start()
+    before = some(meter, 3)
+    bus.over = over
+    end = Deadline.after(0.1)
+    while end.left_s:
+        assert meter.read(Deadline.after(0.02)) == ()
+    bus.over = None
+    after = some(meter, 3)
+    meter.close()
+    assert after[0].first_index > before[-1].first_index + 1
+
+
+def test_an_ina228_that_was_reset_is_a_gap_and_set_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bus = InaBus("ina228", lambda _: 1.0)
+    meter = ina_at(monkeypatch, "ina228", bus)
+    meter.open()
+    bus.joules = 100.0
+    meter.start()
+    before = some(meter, 3)
+    bus.joules = 0.0
+    bus.written[0x02] = 0x1000  # what it has after a reset
+    after = some(meter, 10)
+    meter.close()
+    assert bus.written[0x02] == 1875
+    assert after[0].first_index > before[-1].first_index + 1
+    assert max(float(block.power_w[0]) for block in after) < 100.0
+
+
+def test_the_energy_of_an_ina228_that_wraps_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    bus = InaBus("ina228", lambda _: 0.0)
+    meter = ina_at(monkeypatch, "ina228", bus)
+    meter.open()
+    # half a joule before its end of 2^40 steps
+    bus.joules = (1 << 40) * 16 * 3.2 * bus.written[2] / (13107.2e6 * bus.SHUNT_OHM) - 0.5
+    meter.start()
+    before = some(meter, 3)
+    bus.joules += 1.0
+    after = some(meter, 3)
+    meter.close()
+    assert after[-1].first_index - before[-1].first_index >= 3
+    grown = after[0].power_w[0] * (after[0].own_s[0] - before[-1].own_s[0])
+    assert grown == pytest.approx(1.0, rel=0.02)
+
+
+def test_an_ina_without_a_gain_error_says_that_its_shunt_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = ina_at(monkeypatch, "ina228", InaBus("ina228", lambda _: 1.0)).open()
+    whole = ina_at(monkeypatch, "ina228", InaBus("ina228", lambda _: 1.0), gain_error=0.02).open()
+    assert "without its shunt's" in alone.about["error"]
+    assert "error" not in whole.about
+
+
 # ----------------------------------------------------------------------------------------- joulescope
 
 
@@ -375,6 +497,63 @@ def test_a_csv_that_is_cut_replaced_or_gone_ends_and_a_missing_column_is_told(tm
         csv_meter(tmp_path / "absent.csv", column="P").open()
 
 
+def open_files(path: Path) -> int:
+    """How many descriptors this process has of a file."""
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += link.readlink() == path
+    return found
+
+
+def test_what_cannot_grow_is_told_and_nothing_is_left_open(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    master, slave = pty.openpty()
+    for path in (fifo, tmp_path, Path(os.ttyname(slave))):
+        meter, held = csv_meter(path, column="1"), open_files(path)
+        with pytest.raises(DeviceError) as caught:
+            meter.open()
+        assert str(caught.value) == f"{path} is no regular file: use type command, argv [cat, {path}]"
+        meter.close()
+        assert open_files(path) == held
+    os.close(master)
+    os.close(slave)
+
+
+def test_lines_are_late_by_what_the_lab_file_says(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("P\n")
+    for parts, late_s in (({}, 0.02), ({"latency_s": 1.5}, 1.5), ({"latency_s": 0.0}, 0.0)):
+        csv = csv_meter(tmp_path / "m.csv", column="P", **parts)
+        assert csv.open().latency_s == late_s
+        csv.close()
+        assert meter_of(spec(type="command", argv=["x"], **parts)).open().latency_s == late_s
+
+
+def lines_of(texts: list[str]) -> tuple[Block, ...]:
+    class Said:
+        """The lines at once."""
+
+        def bytes(self, _deadline: Deadline) -> bytes:
+            return "".join(f"{text}\n" for text in texts).encode()
+
+    reader: Any = meter_of(spec(type="command", argv=["x"]))
+    return Lines(Said(), "it").blocks(Deadline.after(1), reader)
+
+
+def test_one_absurd_stamp_costs_its_line_alone() -> None:
+    blocks = lines_of(["1.0 5", "2.0 5", "1e300 5", "3.0 5", "2.5 5", "3603.1 5", "4.0 5", "3604.0 5"])
+    assert [block.own_s.tolist() for block in blocks if block.own_s is not None] == [[1.0, 2.0], [3.0], [4.0, 3604.0]]
+    assert [block.first_index for block in blocks] == [0, 3, 6]
+
+
+def test_stamps_that_all_leap_are_no_seconds() -> None:
+    with pytest.raises(
+        DeviceError, match="it gives stamps more than an hour after each other: are they seconds, or ns"
+    ):
+        lines_of([f"{number * 20_000}.0 5" for number in range(40)])
+
+
 def test_an_endless_line_is_no_meters(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("P\n")
@@ -393,7 +572,7 @@ def test_an_endless_line_is_no_meters(tmp_path: Path) -> None:
     [
         (["no-such-meter"], "ended with code 127"),
         (["sh", "-c", "echo nothing is plugged in >&2; exit 3"], "ended with code 3: nothing is plugged in"),
-        (["true"], "ended with code 0"),
+        (["true"], "ended with code 0$"),
     ],
 )
 def test_a_command_that_ends_is_told_with_its_last_words(argv: list[str], words: str) -> None:

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from simulated import InaBus, JoulescopeDriver, MonsoonUsb
 
+from melt.analysis.total import total
 from melt.analysis.trace import by_channel
 from melt.device import Device, open_device
 from melt.errors import DeviceError, TransportError, UsageError
@@ -29,7 +32,9 @@ from melt.job.trace import COLUMNS
 from melt.meters import Block, channels, keep, mapped, recording, recover
 from melt.meters import folder as kept
 from melt.meters.base import library
-from melt.records import ReasonCode
+from melt.meters.clock import RoundTrip
+from melt.meters.text import CsvMeter
+from melt.records import EnergyBasis, ReasonCode, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +53,10 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
 def ramp() -> tuple[Callable[[float], float], float]:
     began_s = time.monotonic()
     return (lambda t: 1.0 + RAMP_W_PER_S * (t - began_s)), began_s
+
+
+def csv_at(path: Path) -> MeterSpec:
+    return MeterSpec(type="csv", boundary="wall", path=str(path), column="P", gain_error=0.01)
 
 
 def instrument(
@@ -157,8 +166,8 @@ def test_a_meter_that_goes_silent_is_told_too(monkeypatch: pytest.MonkeyPatch, t
 
 def test_a_meter_that_is_not_there_stops_the_run_before_it_begins(tmp_path: Path, device: Device) -> None:
     for spec, words in (
-        (MeterSpec(type="csv", boundary="wall", path=str(tmp_path / "no.csv"), column="P"), "no.csv cannot be read"),
-        (MeterSpec(type="command", boundary="wall", argv=("no-such-meter",)), "ended with code 127"),
+        (csv_at(tmp_path / "no.csv"), "no.csv cannot be read"),
+        (MeterSpec(type="command", boundary="wall", argv=("no-such-meter",), gain_error=0.01), "ended with code 127"),
     ):
         with (
             pytest.raises(DeviceError, match=f"meter 'bench': .*{words}"),
@@ -182,7 +191,7 @@ def test_a_meter_that_says_nothing_is_not_waited_for_for_ever(
 ) -> None:
     monkeypatch.setattr("melt.meters.recorder._FIRST_S", 0.3)
     (tmp_path / "m.csv").write_text("P\n1\n")
-    spec = MeterSpec(type="csv", boundary="wall", path=str(tmp_path / "m.csv"), column="P")
+    spec = csv_at(tmp_path / "m.csv")
     with pytest.raises(DeviceError, match="gave nothing within"), recording("bench", spec, device, tmp_path / "meter"):
         pass
 
@@ -251,6 +260,121 @@ def test_a_recording_that_is_damaged_costs_the_channel_and_says_so(
         assert "\n" not in reason.detail
 
 
+def a_recording(folder: Path, own_s: Any, power_w: Any = 5.0, **told: Any) -> None:
+    """What a command's recording leaves, a line every 20 ms on this computer's clock."""
+    own_s = np.asarray(own_s, dtype=np.float64)
+    with kept.Writer(folder) as out:
+        for number, moment in enumerate(own_s.tolist()):
+            out.write(Block(number, 1000.0, np.array([power_w]), 10**9 + number * 20_000_000, own_s=np.array([moment])))
+    trips = tuple(RoundTrip(sent_ns=at, device_ns=at + 50, received_ns=at + 100) for at in (0, 10**9))
+    whole: dict[str, Any] = {
+        "name": "bench",
+        "type": "command",
+        "serial": None,
+        "boundary": "wall",
+        "about": {},
+        "rate_hz": 1000.0,
+        "kept_hz": 1000.0,
+        "clock": "own",
+        "latency_s": 0.02,
+        "response": Response(gain_error=0.01),
+        "host_boot_id": "",
+        "before": trips[:1],
+        "after": (),
+        "lost": 0,
+        **told,
+    }
+    kept.save(folder, kept.MeterFile(**whole))
+    kept.settle(folder)
+
+
+@pytest.mark.parametrize(("scale", "share"), [(1000.0, "1e+03"), (1e-3, "0.001"), (1.2, "1.2")])
+def test_stamps_of_another_unit_leave_no_channel_and_a_question(tmp_path: Path, scale: float, share: str) -> None:
+    a_recording(tmp_path, np.arange(400) * 0.02 * scale)
+    found = channels(tmp_path)
+    assert (len(found.rows), found.notes) == (0, {})
+    (reason,) = found.reasons
+    assert reason.code == ReasonCode.CLOCK_BOUND
+    words = f"its stamps run at {share} of this computer's clock: are they seconds, or ns?"
+    assert reason.detail == f"meter 'bench': {words}"
+    assert found.note is not None
+
+
+def test_stamps_that_are_seconds_are_taken(tmp_path: Path) -> None:
+    a_recording(tmp_path, 1_790_000_000 + np.arange(400) * 0.0201)
+    found = channels(tmp_path)
+    assert (found.reasons, len(found.rows)) == ((), 400)
+
+
+def changed(folder: Path, name: str, values: list[Any], kind: pa.DataType) -> None:
+    table = pq.read_table(folder / kept.PARQUET)
+    at = table.schema.get_field_index(name)
+    pq.write_table(table.set_column(at, name, pa.array(values, kind)), folder / kept.PARQUET)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "kind"),
+    [
+        ("host_ns", [None, *range(9)], pa.int64()),
+        ("index", [None, *range(9)], pa.int64()),
+        ("power_w", [None] * 10, pa.float64()),
+        ("index", ["x"] * 10, pa.string()),
+        ("power_w", ["2.5"] * 10, pa.string()),
+        ("own_s", [float("inf")] * 10, pa.float64()),
+        ("own_s", [1e300] * 9 + [0.0], pa.float64()),
+        ("own_s", list(range(10, 0, -1)), pa.float64()),
+    ],
+)
+def test_a_recording_of_odd_values_costs_the_channel_and_says_so(
+    tmp_path: Path, name: str, values: list[Any], kind: pa.DataType
+) -> None:
+    a_recording(tmp_path, np.arange(10) * 0.02)
+    assert len(channels(tmp_path).rows) == 10
+    changed(tmp_path, name, values, kind)
+    found = channels(tmp_path)
+    assert (len(found.rows), found.notes) == (0, {})
+    (reason,) = found.reasons
+    assert (reason.code, "meter.parquet cannot be read: " in reason.detail) == (ReasonCode.SENSOR_GAP, True)
+    assert "\n" not in reason.detail
+
+
+@pytest.mark.parametrize("key", ["rate_hz", "kept_hz"])
+def test_a_recording_without_a_rate_costs_the_channel_and_says_so(tmp_path: Path, key: str) -> None:
+    a_recording(tmp_path, np.arange(10) * 0.02)
+    told = json.loads((tmp_path / kept.JSON).read_text())
+    (tmp_path / kept.JSON).write_text(json.dumps({**told, key: 0.0}))
+    found = channels(tmp_path)
+    assert (len(found.rows), found.notes) == (0, {})
+    (reason,) = found.reasons
+    assert "meter.json cannot be read" in reason.detail
+
+
+def test_a_meters_refresh_is_not_said_to_be_a_data_sheets(tmp_path: Path) -> None:
+    """melt counted it; nobody has promised it."""
+    a_recording(tmp_path, np.arange(400) * 0.02)
+    found = channels(tmp_path)
+    chosen = total(by_channel(found.rows, found.notes), EnergyBasis())
+    assert not isinstance(chosen, str)
+    assert "refresh 0.02 s, lag not calibrated" in chosen.about
+    assert chosen.curves[0].response.gain_error == 0.01
+
+
+def test_what_a_meter_raises_of_the_system_ends_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: Device
+) -> None:
+    def fails(_: object) -> None:
+        raise OSError(29, "Illegal seek")
+
+    (tmp_path / "m.csv").write_text("P\n1\n")
+    monkeypatch.setattr(CsvMeter, "start", fails)
+    with (
+        pytest.raises(DeviceError, match=r"^meter 'bench' cannot be used: Illegal seek$"),
+        recording("bench", csv_at(tmp_path / "m.csv"), device, tmp_path / "meter"),
+    ):
+        pass
+    assert not (tmp_path / "meter").exists()
+
+
 def test_a_long_recording_comes_into_the_trace_as_longer_means(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: Device
 ) -> None:
@@ -308,7 +432,7 @@ def test_what_a_killed_melt_recorded_is_kept_and_mapped(tmp_path: Path, device: 
         from melt.meters import recording
         spec = LabDevice(profile="linux", address="local:", workdir={str(tmp_path / "w")!r})
         program = "import time\\nwhile True: print(time.monotonic_ns(), 2.5, flush=True); time.sleep(0.005)"
-        meter = MeterSpec(type="command", boundary="wall", argv=(sys.executable, "-c", program))
+        meter = MeterSpec(type="command", boundary="wall", argv=(sys.executable, "-c", program), gain_error=0.01)
         with open_device("here", spec, load_profile("linux")) as device:
             with recording("bench", meter, device, Path({str(tmp_path / "meter")!r})):
                 time.sleep(0.5)

@@ -70,7 +70,7 @@ def lab(workspace: Workspace, argv: list[str]) -> None:
                     "usb": "hub",
                 }
             },
-            "meters": {"bench": {"type": "command", "boundary": "board_input", "argv": argv}},
+            "meters": {"bench": {"type": "command", "boundary": "board_input", "argv": argv, "gain_error": 0.01}},
             "usb_switches": {"hub": {"type": "command", "settle_s": 0.0, **switch}},
         },
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from melt.errors import DeviceError
+from melt.errors import DeviceError, Interrupted
 from melt.files.instruments import UsbSwitch
 from melt.meters import put_back, unplugged
 
@@ -101,6 +101,70 @@ def test_a_program_that_is_missing_is_told(noted: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(DeviceError, match=r"uhubctl: .*is it installed"), unplugged("hub1", HUB):
         pytest.fail("measured while it is plugged in")
+
+
+def test_the_first_error_is_told_and_no_note_stays_where_nothing_was_switched(noted: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("no program")
+    for program, words in (("no-such-relay", "No such file"), (str(plain), "Permission denied")):
+        missing = UsbSwitch(type="command", off=(program, "off"), on=(program, "on"), settle_s=0.0)
+        with pytest.raises(DeviceError, match=f"could not be put off: .*{words}"), unplugged("hub1", missing):
+            pytest.fail("measured while it is plugged in")
+        assert notes(tmp_path) == []
+
+
+def test_what_ended_the_inside_is_told_along_with_a_switch_that_stays_off(noted: Path, tmp_path: Path) -> None:
+    note = tmp_path / "cache/melt/unplugged/hub1.json"
+    noted.with_name("noted.fails.on").touch()
+    with pytest.raises(DeviceError) as caught, unplugged("hub1", OWN):
+        raise DeviceError("the disk is full", "storage")
+    assert str(caught.value).startswith("the disk is full; and switch 'hub1' could not be put on")
+    assert f"{note} says: remove that file once the power is on" in str(caught.value)
+    assert notes(tmp_path) == ["hub1.json"]
+    for ending in (KeyboardInterrupt, Interrupted):
+        with pytest.raises(ending), unplugged("hub1", OWN):
+            raise ending
+    said: list[str] = []
+    put_back(said.append)
+    assert f"{note} says: remove that file" in said[0]
+
+
+COMPANIONS = """Current status for hub 1-1 [2109:3431]
+  Port 2: 0103 power enable connect
+Sent power request
+New status for hub 1-1 [2109:3431]
+  Port 2: {}
+Current status for hub 2-1 [2109:0813]
+  Port 2: {}
+Sent power request
+New status for hub 2-1 [2109:0813]
+  Port 2: {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        (("0103 power enable connect", "02a0 power 5gbps Rx.Detect", "0000 off"), "on"),
+        (("0000 off", "02a0 power 5gbps Rx.Detect", "02a0 power 5gbps Rx.Detect"), "on"),
+        (("0000 off", "02a0 power 5gbps Rx.Detect", "0080 off"), "off"),
+    ],
+)
+def test_a_hub_of_two_companions_is_off_only_when_both_are(
+    noted: Path, tmp_path: Path, said: tuple[str, ...], state: str
+) -> None:
+    on = COMPANIONS.format("0103 power enable connect", "0080 off", "02a0 power 5gbps Rx.Detect")
+    for name, text in (("off", COMPANIONS.format(*said)), ("on", on)):
+        (tmp_path / name).write_text(text)
+    program = tmp_path / "bin" / "uhubctl"
+    program.write_text(f'#!/bin/sh\nfor to; do :; done\nexec cat "{tmp_path}/$to"\n')
+    if state == "on":
+        with pytest.raises(DeviceError, match="is still on: this hub cannot"), unplugged("hub1", HUB):
+            pytest.fail("measured while it is plugged in")
+    else:
+        with unplugged("hub1", HUB):
+            assert notes(tmp_path) == ["hub1.json"]
+    assert notes(tmp_path) == []
 
 
 def test_one_that_cannot_be_put_on_is_told_and_tried_again_by_the_next(noted: Path, tmp_path: Path) -> None:
