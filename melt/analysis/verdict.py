@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from melt.analysis.warmup import Warmup
     from melt.records import Event, SensorNote, Status
 
-SUSPENDED_S = 1e-3
+SUSPENDED_S = 0.05
+"""The two clocks are not read in one instant: a process that waits for its turn in between sees them milliseconds
+apart. To freeze a system and to wake it again takes longer than this."""
 CLOCK_BOUND_S = 0.05
 """How far a meter's clock may be off; below it the energy's own uncertainty says what it costs."""
 FOREIGN_LOAD = 0.10

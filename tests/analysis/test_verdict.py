@@ -108,8 +108,8 @@ def test_a_pause_of_more_than_five_periods_in_the_measurement_is_a_gap() -> None
 def test_a_suspend_is_seen_from_the_two_clocks_and_a_set_wall_clock_is_not_one() -> None:
     events = events_of(STEADY)
     end = events[-1]
-    assert codes([*events[:-1], event(end.t, "agent.end", boottime_ns=end.t + 7 * S + 2_000_000)]) == ["suspended"]
-    assert codes([*events[:-1], event(end.t, "agent.end", boottime_ns=end.t + 7 * S + 900_000, realtime_ns=5)]) == []
+    assert codes([*events[:-1], event(end.t, "agent.end", boottime_ns=end.t + 7 * S + 60_000_000)]) == ["suspended"]
+    assert codes([*events[:-1], event(end.t, "agent.end", boottime_ns=end.t + 7 * S + 9_000_000, realtime_ns=5)]) == []
 
 
 def test_settings_that_did_not_take_are_named() -> None:

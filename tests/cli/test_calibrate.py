@@ -99,8 +99,9 @@ def test_a_gauges_unit_and_sign_are_found_and_energy_comes_of_it(tmp_path: Path)
     assert row["not_for_energy"] is None
     assert "unit and sign" in said.stdout
     assert f"{BUSY_W / VOLTS:.2g}"[:3] in said.stdout
-    assert "Use it" in said.stdout
-    assert "Share it" in said.stdout
+    # the board is a program, so nobody is told to use the profile or to share it
+    assert "simulated sensor" in said.stdout
+    assert "Share it" not in said.stdout
 
 
 def test_a_charger_that_is_plugged_in_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
