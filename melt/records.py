@@ -264,6 +264,8 @@ class Metric(Strict):
     error: float | None = Field(None, ge=0, allow_inf_nan=False)
     """Half the width of what is stated: terms of the edges added linearly, random ones in quadrature, and the
     instrument's own gain and offset. It is no interval of repeated runs."""
+    version: int | None = Field(None, ge=1)
+    """The metric version that it was computed by; None is that of the record it stands in."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -273,7 +275,8 @@ class Metric(Strict):
 
     @model_serializer
     def _without_what_is_not(self) -> dict[str, Any]:
-        rest = {"n": self.n, "reason": self.reason, "error": self.error, "note": self.note}
+        names = ("n", "reason", "error", "note", "version")
+        rest = {name: getattr(self, name) for name in names}
         return {"value": self.value, **{key: value for key, value in rest.items() if value is not None}}
 
 
@@ -328,6 +331,19 @@ class MeterNote(Strict):
     """What else it said of itself: its model, its firmware, how it is set."""
 
 
+class ImportNote(Strict):
+    """Where a run comes from that melt did not carry out itself."""
+
+    tool: str
+    """Whose results they are: `llama-bench`, `pytest-benchmark`, …"""
+    source: str
+    """The file or folder as it was named."""
+    corrections: tuple[str, ...] = ()
+    """Each known mistake of the tool that was put right here, with both numbers where it gave one."""
+    refused: Mapping[str, str] = Field(default_factory=dict)
+    """What the source states and melt does not take over, by name, and why."""
+
+
 class SuiteRef(Strict):
     name: str
     sha256: str
@@ -347,6 +363,8 @@ class Clock(Strict):
     """How far CLOCK_BOOTTIME grew beyond it: the device slept. null when the agent did not live to say."""
     realtime_step_s: float | None = None
     """How far the wall clock was set during the run; no figure depends on it."""
+    boottime_s: float | None = None
+    """CLOCK_BOOTTIME at the begin: runs of one boot_id stand in this order, whatever the host's clock said."""
 
 
 class Harness(Strict):
@@ -409,6 +427,7 @@ class RunRecord(Strict):
     """Kinds of sensor that this device lacks, and why."""
     energy: EnergyBasis = EnergyBasis()
     meter: MeterNote | None = None
+    imported: ImportNote | None = None
     harness: Harness
     host: Mapping[str, Any] = Field(default_factory=dict)
     """Wall time of each step on the host: precheck, deliver, start, watch, collect."""

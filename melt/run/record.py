@@ -22,6 +22,7 @@ from melt.job import ENGINE_SENSOR, notes, read_events, read_trace
 from melt.makers import hub
 from melt.meters import channels as metered_channels
 from melt.records import (
+    METRIC_VERSION,
     Clock,
     EnergyBasis,
     Fingerprint,
@@ -116,8 +117,10 @@ def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) 
             **held_facts(told.landmarks, context.device.profile.power_modes),
             "held": list(held_values(told.landmarks)),
         },
-        clock=Clock(suspend_s=suspend_s(events), realtime_step_s=realtime_step_s(events)),
-        metrics=measured,
+        clock=Clock(
+            suspend_s=suspend_s(events), realtime_step_s=realtime_step_s(events), boottime_s=_boottime_s(begin)
+        ),
+        metrics={name: m.model_copy(update={"version": METRIC_VERSION}) for name, m in measured.items()},
         engine=_engine(events, check),
         sensors=channels,
         energy=asked.energy,
@@ -233,7 +236,7 @@ def _fingerprint(
         "energy_total": f"{total.boundary}: {' + '.join(total.sum)}" if total else None,
         "cpus": settings["cpus"],
         "page_cache": prepared.params.get("load", "warm") if prepared else None,
-        "metric_version": RunRecord.model_fields["metric_version"].default,
+        "metric_version": METRIC_VERSION,
         **(prepared.identity if prepared else {}),
     }
     soft = {"melt": melt.__version__, "host": platform.machine(), **{n: context.device.fact(n) for n in _SOFT_FACTS}}
@@ -266,6 +269,11 @@ def _engine(events: Sequence[Event], check: OutputCheck) -> dict[str, Any]:
         "detail": check.detail,
     }
     return out
+
+
+def _boottime_s(begin: Event | None) -> float | None:
+    at = begin.get("boottime_ns") if begin else None
+    return at * 1e-9 if isinstance(at, int) else None
 
 
 def _harness(events: Sequence[Event], trace: pd.DataFrame) -> Harness:
