@@ -2,6 +2,7 @@
 
     MeltError
     ├── UsageError          a file or a flag is wrong                       exit 2
+    ├── NotComparable       the runs differ in what must be the same        exit 3
     ├── TransportError      the cable, the network; transient               exit 4
     │   └── TransportTimeout    no answer, or no progress, in time          exit 4
     ├── DeviceError         the device: full, locked, rebooted, noexec      exit 1
@@ -18,7 +19,7 @@ import difflib
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _SHOWN = 20
 
@@ -33,6 +34,16 @@ class UsageError(MeltError):
     """A file or a flag is wrong: correct it and call again."""
 
     exit_code = 2
+
+
+class NotComparable(MeltError):
+    """The runs differ in what must be the same; `rows` are the cell, the key, both values, and how it is obtained."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, rows: Sequence[tuple[str, str, str, str, str]] = ()) -> None:
+        super().__init__(message)
+        self.rows = tuple(rows)
 
 
 class TransportError(MeltError):

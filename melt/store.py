@@ -3,6 +3,7 @@
 results/<suite>/<session>/session.json      what was to be done
 results/<suite>/<session>/pending/<run id>  a job that was started and not yet collected
 results/<suite>/<session>/<run id>/         one run: run.json and its raw data
+results/<suite>/<session>/<run id>/analysis-<metric version>.json   what a later analysis of that raw data gives
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +28,18 @@ from pydantic import Field, ValidationError
 from melt.errors import UsageError, nearest
 from melt.job import read_events
 from melt.places import write_whole
-from melt.records import SCHEMA, Resolved, RunRecord, Strict, SuiteRef
+from melt.records import (
+    METRIC_VERSION,
+    SCHEMA,
+    EnergyBasis,
+    Metric,
+    Reason,
+    Resolved,
+    RunRecord,
+    Strict,
+    SuiteRef,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +48,7 @@ if TYPE_CHECKING:
 
 _PENDING = "pending"
 _TEMPORARY = ".part-"
+_ANALYSIS = re.compile(r"analysis-([1-9][0-9]{0,5})\.json")
 
 
 class CellRecord(Strict):
@@ -65,6 +79,8 @@ class SessionRecord(Strict):
     order: tuple[Slot, ...]
     sources: Mapping[str, str]
     """The suite's and the workloads' files as they were, by name."""
+    canary: tuple[str, ...] = ()
+    """The workloads that the suite names as frozen."""
 
 
 class Pending(Strict):
@@ -82,12 +98,55 @@ class Pending(Strict):
     caveats: tuple[str, ...] = ()
 
 
+class Analysis(Strict):
+    """`analysis-<metric version>.json`: a later analysis of a run's raw data, beside run.json, which stays as it is."""
+
+    schema_: int = Field(SCHEMA, alias="schema")
+    metric_version: int = Field(ge=1)
+    melt: str
+    """The version of melt that made it."""
+    run_id: str
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    metrics: Mapping[str, Metric]
+    carried: tuple[str, ...] = ()
+    """Metrics that raw data cannot give again: they are the record's, and keep the version that they had."""
+    energy: EnergyBasis = EnergyBasis()
+    """What the energy stands on, its idle power being of this analysis too."""
+
+    def applied_to(self, record: RunRecord) -> RunRecord:
+        """The record with what this analysis says in place of what it said."""
+        fingerprint = record.fingerprint.model_copy(
+            update={"hard": {**record.fingerprint.hard, "metric_version": self.metric_version}}
+        )
+        changes = {name: getattr(self, name) for name in ("metric_version", "verdict", "reasons", "metrics", "energy")}
+        return record.model_copy(update={**changes, "fingerprint": fingerprint})
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A run folder, or an analysis in one, that could not be read, and why."""
+
+    path: Path
+    why: str
+
+
 @dataclass(frozen=True)
 class StoredRun:
     """A run folder that was read: the record, and its raw data on demand."""
 
     path: Path
     record: RunRecord
+    """With the newest analysis applied that lies beside it and is not newer than this melt."""
+    as_stored: RunRecord | None = None
+    """What run.json says, where an analysis was applied."""
+    damaged: tuple[Unreadable, ...] = ()
+    """Analyses beside it that cannot be read, and so are not applied."""
+
+    @property
+    def original(self) -> RunRecord:
+        """The record as run.json has it."""
+        return self.as_stored or self.record
 
     def events(self) -> RunEvents:
         """What the run's events say; none for a run that never started."""
@@ -132,8 +191,9 @@ class Session:
 
     def damaged(self) -> list[Unreadable]:
         """Run folders and notes of jobs that cannot be read."""
-        runs = map(read_run, _run_folders(self.path))
-        return [broken for broken in (*runs, *self._notes()) if isinstance(broken, Unreadable)]
+        runs = list(map(read_run, _run_folders(self.path)))
+        analyses = [broken for run in runs if isinstance(run, StoredRun) for broken in run.damaged]
+        return [broken for broken in (*runs, *analyses, *self._notes()) if isinstance(broken, Unreadable)]
 
     def _notes(self) -> list[Pending | Unreadable]:
         return [_read_note(path) for path in sorted((self.path / _PENDING).glob("*.json"))]
@@ -261,14 +321,6 @@ def find_session(suite_folder: Path, name: str | None) -> Session:
     raise UsageError(f"{suite_folder} has no unfinished session to resume: run without --resume to begin a new one")
 
 
-@dataclass(frozen=True)
-class Unreadable:
-    """A run folder that could not be read, and why."""
-
-    path: Path
-    why: str
-
-
 def _read_note(path: Path) -> Pending | Unreadable:
     try:
         return Pending.model_validate_json(path.read_bytes())
@@ -277,20 +329,64 @@ def _read_note(path: Path) -> Pending | Unreadable:
 
 
 def read_run(path: Path) -> StoredRun | Unreadable:
-    """The run in a folder, or why it is not one."""
+    """The run in a folder with its newest analysis applied, or why it is not one."""
     try:
-        return StoredRun(path, RunRecord.model_validate(_json(path / "run.json")))
+        record = RunRecord.model_validate(_json(path / "run.json"))
+        named = [_ANALYSIS.fullmatch(file.name) for file in path.iterdir()]
     except (OSError, ValueError, RecursionError) as error:
         return Unreadable(path, _first_line(error))
+    damaged: list[Unreadable] = []
+    for version in sorted((int(found[1]) for found in named if found), reverse=True):
+        if not record.metric_version <= version <= METRIC_VERSION:
+            continue
+        read = _read_analysis(_analysis_file(path, version), record.run_id, version)
+        if isinstance(read, Analysis):
+            return StoredRun(path, read.applied_to(record), record, tuple(damaged))
+        damaged.append(read)
+    return StoredRun(path, record, None, tuple(damaged))
+
+
+def keep_analysis(run: StoredRun, analysis: Analysis) -> None:
+    """Puts an analysis beside the run's record, whole or not at all; one of that version is replaced.
+
+    Raises UsageError when the results cannot be written.
+    """
+    file = _analysis_file(run.path, analysis.metric_version)
+    with _kept_in(run.path):
+        write_text(file, analysis.model_dump_json(indent=1, by_alias=True) + "\n")
+
+
+def _analysis_file(run: Path, version: int) -> Path:
+    return run / f"analysis-{version}.json"
+
+
+def _read_analysis(file: Path, run_id: str, version: int) -> Analysis | Unreadable:
+    try:
+        read = Analysis.model_validate(_json(file))
+    except (OSError, ValueError, RecursionError) as error:
+        return Unreadable(file, f"{_first_line(error)}: run {run_id} is taken without it; 'melt analyse' makes it anew")
+    if (read.run_id, read.metric_version) != (run_id, version):
+        why = f"it is of run {read.run_id} and metric version {read.metric_version}: run {run_id} is taken without it"
+        return Unreadable(file, f"{why}; 'melt analyse' makes it anew")
+    return read
 
 
 def read_runs(path: Path) -> tuple[list[StoredRun], list[Unreadable]]:
-    """Every run at or below a folder (a run, a session, a suite or the results), oldest first, and those unreadable."""
+    """Every run at or below a folder (a run, a session, a suite or the results), oldest first, and what is unreadable.
+
+    An analysis that is damaged is among the latter; its run is there all the same.
+    """
+    read = [read_run(folder) for folder in run_folders(path)]
+    runs = [run for run in read if isinstance(run, StoredRun)]
+    return runs, [*(r for r in read if isinstance(r, Unreadable)), *(one for run in runs for one in run.damaged)]
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The folder of every run at or below a folder, oldest first. Raises UsageError when that is none."""
     if not path.is_dir():
         raise UsageError(f"{path} is not a folder of results: name one, such as results/demo")
     folders = [path] if (path / "run.json").exists() else [file.parent for file in path.rglob("run.json")]
-    read = [read_run(folder) for folder in sorted(folders, key=lambda p: p.name) if not _is_partial(folder)]
-    return [r for r in read if isinstance(r, StoredRun)], [r for r in read if isinstance(r, Unreadable)]
+    return sorted((folder for folder in folders if not _is_partial(folder)), key=lambda p: p.name)
 
 
 def new_run_id(now: dt.datetime | None = None) -> str:

@@ -22,6 +22,7 @@ OUTERMOST: tuple[Boundary, ...] = ("wall", "board_input", "module", "battery", "
 METER = "meter."
 """How the sensors of an external meter are called."""
 _WEAKEST: tuple[Provenance, ...] = ("measured", "counter", "modelled", "estimated")
+_TOLD = re.compile(r"boundary (?P<boundary>\w+), provenance \w+, [^:;]+: (?P<channels>[^;]+)")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,12 @@ class Total:
         told = f"boundary {self.boundary}, provenance {self.provenance}, {how}: {' + '.join(self.channels)}"
         without = f"; without {', '.join(self.excludes)}" if self.excludes else ""
         return f"{told}{without}; {refresh}, {lag}"
+
+
+def told_total(note: str | None) -> tuple[str, frozenset[str]] | None:
+    """The boundary and the channels that a figure of energy is of, as its note has them (`Total.about`)."""
+    told = _TOLD.search(note) if note else None
+    return (told["boundary"], frozenset(told["channels"].split(" + "))) if told else None
 
 
 def is_meter(note: SensorNote) -> bool:

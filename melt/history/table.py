@@ -10,13 +10,13 @@ INDEX_SCHEMA = 1
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 
-COLUMNS = pa.schema(
+OF_RUN = pa.schema(
     [
         ("suite", _WORD),
         ("suite_sha256", _WORD),
         ("session", _WORD),
         ("run_id", _WORD),
-        ("started_utc", pa.timestamp("ms", tz="UTC")),
+        ("started_utc", pa.timestamp("ms", tz="UTC")),  # null where the record's is no time
         ("device", _WORD),
         ("profile", _WORD),
         ("workload", _WORD),
@@ -25,6 +25,7 @@ COLUMNS = pa.schema(
         ("status", _WORD),
         ("verdict", _WORD),
         ("usable", pa.bool_()),
+        ("counts", pa.bool_()),  # usable, and the newest record of its planned run that was not skipped
         ("reasons", _WORD),  # codes, joined by a space
         ("caveats", _WORD),  # joined by "; "
         ("simulated", pa.bool_()),
@@ -35,6 +36,12 @@ COLUMNS = pa.schema(
         ("melt", _WORD),
         ("hard", _WORD),  # the hard keys of the fingerprint, as JSON with sorted keys
         ("soft", _WORD),
+        ("folder", _WORD),  # SESSION/RUN below the suite's folder: where the raw data lies
+        ("stamp", _WORD),  # of the files that the row was read from; another one is read again
+    ]
+)
+OF_METRIC = pa.schema(
+    [
         ("metric", _WORD),
         ("value", pa.float64()),  # null, never NaN
         ("unit", _WORD),
@@ -46,3 +53,4 @@ COLUMNS = pa.schema(
         ("metric_version", pa.int32()),
     ]
 )
+COLUMNS = pa.schema([*OF_RUN, *OF_METRIC])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melt.analysis.summary import Summary, summarise
+from melt.analysis.total import told_total
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 NO_RUN = "no_run: no run of this cell counts"
 NOT_RECORDED = "not_recorded: the run's record has no such metric"
-_TOTAL = re.compile(r"boundary (?P<boundary>\w+), provenance \w+, [^:;]+: (?P<channels>[^;]+)")
-"""Where the note of a figure of energy says what the figure is of (`analysis.total.Total.about`)."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,7 @@ def across(cell: Cell, metric: str) -> Across:
 
 def _total(metric: Metric) -> tuple[str, frozenset[str]]:
     """The boundary and the channels that a figure of energy is of; nothing of any other figure."""
-    told = _TOTAL.search(metric.note or "")
-    return (told["boundary"], frozenset(told["channels"].split(" + "))) if told else ("", frozenset())
+    return told_total(metric.note) or ("", frozenset())
 
 
 def _named(boundary: str, channels: frozenset[str]) -> str:

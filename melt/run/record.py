@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,8 @@ import numpy as np
 import pandas as pd
 
 import melt
-from melt.analysis.energy import idle_power
 from melt.analysis.events import Asked, agent_cpu_share, engine_end, last, mark, realtime_step_s, suspend_s
-from melt.analysis.generation import weights_read
-from melt.analysis.metrics import metrics
-from melt.analysis.verdict import judge, verdict
+from melt.analysis.verdict import verdict
 from melt.engines import OutputCheck
 from melt.errors import Unsupported
 from melt.job import ENGINE_SENSOR, notes, read_events, read_trace
@@ -27,13 +24,13 @@ from melt.records import (
     EnergyBasis,
     Fingerprint,
     Harness,
-    IdlePower,
     Reason,
     ReasonCode,
     Resolved,
     RunRecord,
     Undo,
 )
+from melt.run.analysed import analysed, one_a_code, tokens
 from melt.run.pins import held_clocks, held_facts, held_values
 
 if TYPE_CHECKING:
@@ -92,10 +89,8 @@ def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) 
     channels = {**notes(sensors), **metered.notes}
     check = _check_output(context, folder / "output.bin")
     asked = Asked(mode=context.settings["protocol.mode"], energy=_basis(context), pins=held_clocks(told.landmarks))
-    own_idle = idle_power(told, trace, channels, asked, pending.run_id)
-    if isinstance(own_idle, IdlePower):
-        asked = replace(asked, energy=asked.energy.model_copy(update={"idle": own_idle}))
-    reasons = [*metered.reasons, *judge(told, trace, channels, asked)]
+    made = analysed(told, trace, channels, asked, pending.run_id, adopted=adopted)
+    reasons = [*metered.reasons, *made.reasons]
     begin = last(events, "agent.begin")
     began_in = _text(begin.get("boot_id") if begin else None)
     if began_in and ended.dead_since_boot and ended.dead_since_boot != began_in:
@@ -105,13 +100,11 @@ def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) 
         reasons.insert(0, Reason(code=ReasonCode.NO_SPACE, detail=full))
     if check.agrees is False:
         reasons.append(Reason(code=ReasonCode.OUTPUT_MISMATCH, detail=f"{check.detail}: the outputs differ"))
-    measured = {**metrics(told, trace, channels, asked), **adopted}
-    measured |= weights_read(measured)
     return _record(
         context,
         pending,
         "ok" if _ended_well(events) else "failed",
-        _one_a_code(reasons),
+        one_a_code(reasons),
         boot_id=began_in or _text(context.device.fact("boot_id")),
         held={
             **held_facts(told.landmarks, context.device.profile.power_modes),
@@ -120,10 +113,10 @@ def from_folder(context: Context, pending: Pending, folder: Path, ended: Ended) 
         clock=Clock(
             suspend_s=suspend_s(events), realtime_step_s=realtime_step_s(events), boottime_s=_boottime_s(begin)
         ),
-        metrics={name: m.model_copy(update={"version": METRIC_VERSION}) for name, m in measured.items()},
+        metrics=made.metrics,
         engine=_engine(events, check),
         sensors=channels,
-        energy=asked.energy,
+        energy=made.energy,
         meter=metered.note,
         harness=_harness(events, sampled),
         undo=Undo(complete=ended.undone, changed=_changed(events)),
@@ -171,7 +164,7 @@ def _record(
         facts={name: _fact(fact) for name, fact in device.facts.items()},
         boot_id=boot_id,
         status=status,
-        verdict=verdict(status, reasons, _tokens(raw.get("metrics", {}))),
+        verdict=verdict(status, reasons, tokens(raw.get("metrics", {}))),
         reasons=reasons,
         caveats=(*pending.caveats, *(prepared.caveats if prepared else ())),
         absent_sensors=dict(device.absent),
@@ -187,12 +180,6 @@ def _basis(context: Context) -> EnergyBasis:
     return EnergyBasis(
         total=device.total, no_total=device.no_total, idle=context.idle, battery=battery.note if battery else None
     )
-
-
-def _tokens(measured: Mapping[str, Metric]) -> float:
-    """How many tokens the measured phase has left."""
-    made = measured.get("generated_tokens")
-    return made.value or 0 if made else 0
 
 
 def _ended_well(events: Sequence[Event]) -> bool:
@@ -293,10 +280,6 @@ def _changed(events: Sequence[Event]) -> tuple[str, ...]:
     """What was tried, also where it is not known what came of it; what was refused beforehand is not among it."""
     tried = (e for e in events if e.ev == "agent.set" and e.get("tried", bool(e.get("got"))))
     return tuple(f"{e.get('path')} = {e.get('got') or 'unknown'}" for e in tried)
-
-
-def _one_a_code(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
-    return tuple({reason.code: reason for reason in reversed(reasons)}.values())[::-1]
 
 
 def _fact(fact: Fact) -> Any:
