@@ -23,6 +23,7 @@ from benchmarks import (
     ort,
     overhead,
     state_restored,
+    statistics_figures,
     throttle_figures,
     transfer,
 )
@@ -49,6 +50,7 @@ FIGURES: Mapping[str, Figure] = {
         *throttle_figures.FIGURES,
         state_restored.STATE_RESTORED,
         clock_bound.CLOCK_BOUND,
+        *statistics_figures.FIGURES,
     )
 }
 _TESTS = Path(__file__).parents[1] / "tests"

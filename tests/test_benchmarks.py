@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import energy_figures, throttle_figures
+from benchmarks import energy_figures, statistics_figures, throttle_figures
 from benchmarks.__main__ import FIGURES, main
 from benchmarks.harness import Figure, Result, Round, carry_out, choose
 from benchmarks.peers import environment, needed
@@ -184,9 +184,16 @@ def test_every_promised_figure_is_there_with_its_target() -> None:
         "slowed_false": ("1", (None, 0.01)),
         "state_restored": ("1", (1.0, 1.0)),
         "clock_bound_s": ("s", (None, 0.005)),
+        "ci_coverage_min": ("1", (0.93, None)),
+        "ci_coverage_max": ("1", (None, 0.97)),
+        "aa_coverage_drift": ("1", (0.93, None)),
+        "warmup_bias": ("1", (0.9, None)),
+        "warmup_cap": ("1", (None, 0.05)),
+        "analyse_scale": ("1", (None, 11.0)),
     }
-    # those of virtual time give the same value in every round
-    one_round = {"llm_observer_effect", *(f.name for f in (*energy_figures.FIGURES, *throttle_figures.FIGURES))}
+    # those of virtual time, or of a seed, give the same value in every round
+    computed = (*energy_figures.FIGURES, *throttle_figures.FIGURES, *statistics_figures.FIGURES)
+    one_round = {"llm_observer_effect", *(f.name for f in computed)}
     assert all(name == figure.name and (figure.rounds >= 3 or name in one_round) for name, figure in FIGURES.items())
 
 

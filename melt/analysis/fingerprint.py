@@ -58,6 +58,7 @@ _ALL = (
     Key("simulated", True, "whether the device is hardware, by its profile"),
     Key("synthetic_model", True, "whether melt made the weights, by a mark in the model's file", "energy", True),
     Key("metric_version", True, "the melt that computed the figures; 'melt analyse' computes them anew from raw data"),
+    Key("imported", True, "the tool whose results they are, where melt did not carry out the run itself"),
     Key("page_cache", True, "params.load: whether the model's file lay in memory before its load", of_workload=True),
     Key("cpus", True, "the processors that the engine was held to, as the workload or the lab says", of_workload=True),
     # ---- the engine

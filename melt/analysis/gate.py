@@ -34,6 +34,8 @@ FALSE_SHARE = 0.05
 """Of the confirmed changes of one night, so many may be chance (the q of Benjamini and Hochberg)."""
 _REACH = 3
 """× the history: older nights have no say in what tonight's baseline is."""
+_BACK = 0.5
+"""A change that two nights showed is over when one lies within such a share of the limits, lest it come and go."""
 _LEAST_PAIRS = 5
 
 Found = Literal["ok", "suspect", "confirmed", "provisional", "no_verdict"]
@@ -112,6 +114,11 @@ class _Past:
     def limits(self, runs: int, *, log: bool) -> Limits | None:
         return limits(self.base, runs, established=self.established, log=log)
 
+    def side_of(self, level: Level, allowed: Limits) -> int:
+        """On which side the next night lies outside, or has not come back from; 0 where neither."""
+        going_on = len(self.outside) > 1 and allowed.side(level, _BACK) == self.side
+        return self.side if going_on else allowed.side(level)
+
 
 @dataclass(frozen=True)
 class _Seen:
@@ -129,13 +136,14 @@ def gate(nights: Sequence[Night], *, history: int = HISTORY) -> Finding:
     gaps. A night that lies outside enters the baseline when the next one does not; two or more in a row on one side
     do not, until they are `history` nights: from then on they are the baseline.
     """
-    log = all(value > 0 for night in nights for one in night.sessions for value in one.values if math.isfinite(value))
-    known = [found for night in nights if (found := _known(night, log=log)) is not None]
-    alike = _day_correlation(known)
+    recent = nights[-_REACH * history - 1 :]
+    log = _positive(recent)
+    known = [found for night in recent if (found := _known(night, log=log)) is not None]
+    alike = _day_correlation([night for night in nights if len(night.sessions) > 1])
     if not known or not any(math.isfinite(value) for one in nights[-1].sessions for value in one.values):
         return _no_verdict("the last night has no value, so it can neither pass nor fail", alike)
     tonight = known[-1]
-    past = _past(known[-_REACH * history - 1 : -1], history, log=log)
+    past = _past(known[:-1], history, log=log)
     value = tonight.first.back(log=log)
     allowed = past.limits(tonight.first.runs, log=log)
     if allowed is None:
@@ -147,12 +155,13 @@ def gate(nights: Sequence[Night], *, history: int = HISTORY) -> Finding:
 
 
 def _judged(tonight: _Known, past: _Past, allowed: Limits, *, log: bool) -> Finding:
-    side = allowed.side(tonight.first)
+    side = past.side_of(tonight.first, allowed)
     before = past.outside if side and side == past.side else []
     seen = _seen(tonight, past, side, before, log=log)
     change = allowed.share(tonight.first.at, log=log)
+    where = "outside" if allowed.side(tonight.first) else "not back within half of" if side else "within"
     said = (
-        f"{change:+.1%} against the middle of {len(past.base)} nights, {'outside' if side else 'within'} "
+        f"{change:+.1%} against the middle of {len(past.base)} nights, {where} "
         f"±{allowed.share_of_limit(log=log):.1%} ({allowed.why})"
     )
     found: Found = "ok"
@@ -211,7 +220,7 @@ def _past(nights: Sequence[_Known], history: int, *, log: bool) -> _Past:
     for night in nights:
         base, outside = past.base, past.outside
         allowed = past.limits(night.first.runs, log=log)
-        side = 0 if allowed is None else allowed.side(night.first)
+        side = 0 if allowed is None else past.side_of(night.first, allowed)
         if side == 0 or side != past.side:
             # seen once it was noise, and the baseline has to know how much of that there is
             base = [*base, outside[0].first] if len(outside) == 1 else base
@@ -252,9 +261,16 @@ def _from_zero(value: float, nights: int, alike: float | None) -> Finding:
     return replace(said, baseline=0.0, value=value, nights=nights)
 
 
-def _day_correlation(nights: Sequence[_Known]) -> float | None:
+def _positive(nights: Sequence[Night]) -> bool:
+    """Whether every value is, so that there is a log of each."""
+    return all(value > 0 for night in nights for one in night.sessions for value in one.values if math.isfinite(value))
+
+
+def _day_correlation(nights: Sequence[Night]) -> float | None:
     """Pearson's correlation of a night's first session and its reruns without a reboot; None under five pairs."""
-    pairs = [(n.first.at, level.at) for n in nights for one, level in n.reruns if not one.independent]
+    log = _positive(nights)
+    known = [found for night in nights if (found := _known(night, log=log)) is not None]
+    pairs = [(n.first.at, level.at) for n in known for one, level in n.reruns if not one.independent]
     if len(pairs) < _LEAST_PAIRS:
         return None
     a, b = (([one[i] for one in pairs], sum(one[i] for one in pairs) / len(pairs)) for i in (0, 1))

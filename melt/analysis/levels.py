@@ -44,10 +44,10 @@ class Limits:
     limit: float
     why: str
 
-    def side(self, level: Level) -> int:
-        """1 above the limits, −1 below, 0 within."""
+    def side(self, level: Level, share: float = 1.0) -> int:
+        """1 above the limits, or a share of them, −1 below, 0 within."""
         off = level.at - self.centre
-        return 0 if abs(off) <= self.limit else 1 if off > 0 else -1
+        return 0 if abs(off) <= share * self.limit else 1 if off > 0 else -1
 
     def share(self, at: float, *, log: bool) -> float:
         """A level as a change over the middle, less one."""

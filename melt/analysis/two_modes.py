@@ -8,7 +8,7 @@ values at least, and three of them from eight values on: so many are hardly outl
 How far apart is too far (`LIMITS`) was found by simulation: noise that is normal, log-normal, with 5 % of outliers or
 with three degrees of freedom passes for two modes in 1 % of cases (2 % at most), an even or an exponential
 spread in up to 5 %. Values that all are one of two are not found: nothing tells them from a coarse rounding. What is
-found at which number of values, and what is not: `docs/statistics.md`.
+found at which number of values, and what is not: `docs/noise.md`.
 """
 
 from __future__ import annotations

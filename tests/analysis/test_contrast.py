@@ -179,6 +179,12 @@ def test_under_three_runs_there_is_a_ratio_and_no_interval(n_a: int, n_b: int, p
     assert word(found, None, "load_s")[0] == "inconclusive"
 
 
+def test_values_too_far_apart_for_a_number_have_a_reason() -> None:
+    ends = [1e-300, 1e300, 1.0]
+    assert "too far apart" in str(contrast(ends, ends[::-1], paired=True).why_not)
+    assert contrast([1e-300] * 3, [1e300] * 3, paired=True).ratio is None
+
+
 def test_a_side_without_any_value_is_named() -> None:
     assert contrast([None], [1.0], paired=False).why_not == "no run of a has a value"
     assert contrast([], [], paired=True).why_not == "no pair has a value on both sides"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from melt import makers
 from melt.analysis.fingerprint import AXES, KEYS, NAMED_BY, axis_keys, canonical, differences
 from melt.engines import ENGINES, Prepared, Request, StopRules, engine_named
 from melt.errors import UsageError
+from melt.importers.base import fingerprint as importer_fingerprint
 from melt.makers import gguf
 from melt.records import Resolved
 from melt.run import record
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 STOP = StopRules(warmup_s=0.0, warmup_n=1, min_s=0.1, min_n=11)
+OF_IMPORTERS = {"imported"}
 OF_THE_RECORD = {"device"}
 """Stands in the record itself, and in the index as a column."""
 
@@ -60,6 +64,7 @@ def fingerprint(name: str, prepared: Prepared) -> Any:
 
 
 def written(prepared: Mapping[str, Prepared], part: str) -> set[str]:
+    """What a run of each engine writes; the registry also has the one key that all importers add to theirs."""
     found = (getattr(fingerprint(name, one), part) for name, one in prepared.items())
     return {key for keys in found for key in keys}
 
@@ -67,7 +72,11 @@ def written(prepared: Mapping[str, Prepared], part: str) -> set[str]:
 @pytest.mark.parametrize("part", ["hard", "soft"])
 def test_every_key_that_a_run_writes_is_in_the_registry_and_none_else(prepared: dict[str, Prepared], part: str) -> None:
     listed = {key.name for key in KEYS.values() if key.hard is (part == "hard")}
-    assert written(prepared, part) == listed - OF_THE_RECORD
+    assert written(prepared, part) == listed - OF_THE_RECORD - OF_IMPORTERS
+
+
+def test_what_the_registry_has_of_importers_they_write() -> None:
+    assert importer_fingerprint("llama-bench", {}).hard.keys() >= OF_IMPORTERS
 
 
 def test_a_key_that_no_registry_knows_would_be_seen(prepared: dict[str, Prepared]) -> None:
@@ -132,3 +141,9 @@ def test_an_unknown_key_is_hard_and_soft_ones_are_not() -> None:
     assert [(one.key, one.hard) for one in found] == [("threads", True), ("kernel", False), ("zeta", True)]
     assert "does not know" in found[-1].source
     assert differences({"threads": 1}, {"threads": 2}, frozenset({"threads"})) == []
+
+
+def test_the_page_on_comparing_names_every_key() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")
+    said = {word for line in page.splitlines() for word in re.findall(r"`([a-z0-9_]+)`", line)}
+    assert set(KEYS) - said == set()

@@ -81,9 +81,35 @@ def test_what_came_and_went_leaves_the_baseline_as_it_was() -> None:
     said = gate(after(steady(20), *[1.15] * 8, 1.0))
     assert said.found == "ok"
     assert said.baseline == pytest.approx(100.0, rel=2e-3)
+    assert said.limit == gate(after(steady(20), 1.0)).limit
     assert "the change of night-027 was not seen again" in said.rule
     again = gate(after(steady(20), *[1.15] * 8, 1.0, 1.0, 1.15))
     assert (again.found, again.since) == ("suspect", "night-030")
+
+
+def test_a_night_seen_once_enters_the_baseline_and_two_in_a_row_do_not() -> None:
+    assert gate(after(steady(20), 1.15, 1.0, 1.0), history=30).nights == 22
+    assert gate(after(steady(20), 1.15, 1.15, 1.0, 1.0), history=30).nights == 21
+    assert gate(after(steady(20), 1.15, 0.85, 1.0, 1.0), history=30).nights == 23
+
+
+def test_a_rerun_that_shares_the_noise_adds_nothing_to_what_another_night_saw() -> None:
+    twice, again = [v * 1.15 for v in STEADY], [v * 1.3 for v in STEADY]
+    nights = after(steady(20), 1.15)
+    alone, rerun = gate([*nights, night(21, twice)]), gate([*nights, night(21, twice, again)])
+    assert (rerun.found, rerun.weaker, rerun.p) == ("confirmed", False, alone.p)
+
+
+def test_a_confirmed_change_is_over_when_it_is_back_within_half_of_the_limits() -> None:
+    limit = gate(after(steady(20), 1.0)).limit
+    assert limit is not None
+    still = gate(after(steady(20), 1.05, 1.05, 1 + 0.7 * limit))
+    assert (still.found, still.since) == ("confirmed", "night-020")
+    assert "not back within half of" in still.rule
+    assert gate(after(steady(20), 1.05, 1.05, 1 + 0.7 * limit, 1.05)).since == "night-020"
+    assert gate(after(steady(20), 1.05, 1.05, 1 + 0.3 * limit)).found == "ok"
+    assert gate(after(steady(20), 1.05, 1 + 0.7 * limit)).found == "ok"  # it was not confirmed
+    assert gate(after(steady(20), 1.05, 1.05, 1 - 0.7 * limit)).found == "ok"
 
 
 def test_two_nights_in_opposite_directions_do_not_confirm_each_other() -> None:
@@ -212,6 +238,12 @@ def test_the_history_is_as_long_as_it_is_asked_to_be() -> None:
     assert gate(nights, history=30).nights == 20  # the change became the baseline
     assert gate(steady(40), history=30).nights == 30
     assert gate(steady(40)).nights == 14
+
+
+def test_what_lies_far_back_has_no_say() -> None:
+    old = [night(i, [-5.0, 0.0]) for i in range(20)]
+    nights = [night(20 + i, one.sessions[0].values) for i, one in enumerate(after(steady(42), 1.15))]
+    assert gate([*old, *nights]) == gate(nights)
 
 
 def test_how_alike_the_sessions_of_a_night_are_is_measured() -> None:

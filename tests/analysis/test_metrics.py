@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -202,17 +201,3 @@ def test_no_truncated_or_mangled_event_list_raises(cut: int, odd: list[Any], dat
 
 
 @pytest.mark.peer
-def test_ten_times_the_samples_take_at_most_eleven_times_as_long() -> None:
-    def cost(n: int) -> float:
-        made = events_of(np.random.default_rng(5).normal(0.02, 0.0002, n))
-        trace = trace_of(made, {"a": lambda t: t, "engine.cpu_s": lambda t: t})
-        events = told(made)
-        best = np.inf
-        for _ in range(3):
-            begin = time.process_time()
-            metrics(events, trace, {"a": note("clock")}, BURST)
-            best = min(best, time.process_time() - begin)
-        return float(best)
-
-    cost(100)
-    assert cost(100_000) / cost(10_000) <= 11

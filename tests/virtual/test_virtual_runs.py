@@ -171,7 +171,7 @@ def test_a_charger_that_is_plugged_in_during_a_run_is_noticed(tmp_path: Path) ->
     here = Bench(tmp_path)
     scenario = Scenario(charger=(Span(since="engine", begin_s=1.5),))
     with virtual_lab(here.boards, only=["phone"], scenarios={"phone": scenario}) as lab:
-        run = here.carry_out(lab, "phone", min_s=4.0)["phone"]
+        run = here.carry_out(lab, "phone", min_s=8.0)["phone"]
     trace = trace_of(run)
     told = trace[trace["channel"] == "battery.charger"]["value"].dropna()
     assert told.iloc[0] == 0
@@ -184,7 +184,7 @@ def test_a_board_that_is_slowed_during_a_run_shows_it_and_the_run_says_so(board:
     here = Bench(tmp_path)
     scenario = Scenario(throttled=(Span(since="engine", begin_s=1.0),))
     with virtual_lab(here.boards, only=[board], scenarios={board: scenario}) as lab:
-        record = here.carry_out(lab, board, min_s=4.0)[board].record
+        record = here.carry_out(lab, board, min_s=8.0)[board].record
     assert ReasonCode.THROTTLED in {reason.code for reason in record.reasons}
     assert record.verdict == "invalid"
 
@@ -193,14 +193,14 @@ def test_a_pi_whose_supply_is_weak_says_so(tmp_path: Path) -> None:
     here = Bench(tmp_path)
     scenario = Scenario(under_voltage=(Span(since="engine", begin_s=1.0, end_s=2.5),))
     with virtual_lab(here.boards, only=["pi4"], scenarios={"pi4": scenario}) as lab:
-        record = here.carry_out(lab, "pi4", min_s=4.0)["pi4"].record
+        record = here.carry_out(lab, "pi4", min_s=8.0)["pi4"].record
     assert ReasonCode.UNDER_VOLTAGE in {reason.code for reason in record.reasons}
 
 
 def test_the_energy_that_is_told_is_the_truth_within_what_is_stated(tmp_path: Path) -> None:
     here = Bench(tmp_path)
     with virtual_lab(here.boards, only=["jetson"]) as lab:
-        run = here.carry_out(lab, "jetson", min_s=70.0)["jetson"]
+        run = here.carry_out(lab, "jetson", min_s=95.0)["jetson"]
     window = measure(read_events(run.path / "events.jsonl"), Asked()).window
     assert window is not None
     metric = run.record.metrics["energy_j"]
