@@ -198,6 +198,3 @@ def test_no_truncated_or_mangled_event_list_raises(cut: int, odd: list[Any], dat
         found = metrics(told(events), sampled, {"a": note("energy", boundary="soc", provenance="counter")}, BURST)
         assert all((metric.value is None) != (metric.reason is None) for metric in found.values())
         judge(told(events), sampled, {"a": note("clock")}, BURST)
-
-
-@pytest.mark.peer
