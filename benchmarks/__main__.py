@@ -18,6 +18,8 @@ from benchmarks import (
     commands,
     dead_peer,
     energy_figures,
+    gate_figures,
+    index_figures,
     llm,
     llm_speed,
     ort,
@@ -51,6 +53,8 @@ FIGURES: Mapping[str, Figure] = {
         state_restored.STATE_RESTORED,
         clock_bound.CLOCK_BOUND,
         *statistics_figures.FIGURES,
+        *gate_figures.FIGURES,
+        *index_figures.FIGURES,
     )
 }
 _TESTS = Path(__file__).parents[1] / "tests"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import energy_figures, statistics_figures, throttle_figures
+from benchmarks import energy_figures, gate_figures, statistics_figures, throttle_figures
 from benchmarks.__main__ import FIGURES, main
 from benchmarks.harness import Figure, Result, Round, carry_out, choose
 from benchmarks.peers import environment, needed
@@ -190,10 +190,18 @@ def test_every_promised_figure_is_there_with_its_target() -> None:
         "warmup_bias": ("1", (0.9, None)),
         "warmup_cap": ("1", (None, 0.05)),
         "analyse_scale": ("1", (None, 11.0)),
+        "reindex_rate": ("1/s", (500.0, None)),
+        "compare_speed_s": ("s", (None, 5.0)),
+        "compare_without_index_s": ("s", (None, None)),
+        "compare_peak_bytes": ("bytes", (None, 1e9)),
+        "gate_false_alarms": ("1", (None, 0.001)),
+        "gate_power_8": ("1", (0.92, None)),
+        "gate_power_5": ("1", (0.45, None)),
+        "gate_false_alarms_same_night": ("1", (None, 0.004)),
     }
     # those of virtual time, or of a seed, give the same value in every round
-    computed = (*energy_figures.FIGURES, *throttle_figures.FIGURES, *statistics_figures.FIGURES)
-    one_round = {"llm_observer_effect", *(f.name for f in computed)}
+    seeded = (energy_figures, throttle_figures, statistics_figures, gate_figures)
+    one_round = {"llm_observer_effect", *(figure.name for module in seeded for figure in module.FIGURES)}
     assert all(name == figure.name and (figure.rounds >= 3 or name in one_round) for name, figure in FIGURES.items())
 
 

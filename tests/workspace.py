@@ -94,7 +94,8 @@ class Workspace:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **self.environment},
+            # pytest-benchmark measures nothing in a worker of xdist, which what we start is not
+            env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")} | self.environment,
         )
         self.children.append(child)
         return child

@@ -137,7 +137,7 @@ def word(found: Contrast, adjusted_p: float | None, metric: str, delta: float = 
     """The verdict and one sentence why; `equivalent` where the whole interval lies within ±`delta`.
 
     `delta` is a share, and symmetric in logs: from 1 ÷ (1 + delta) to 1 + delta. A difference is named from four runs
-    or pairs on, and where its adjusted p is at most 5 %; one within ±`delta` is none, however certain it is.
+    or pairs on, and where its adjusted p is at most 5 % and the ratio itself lies outside ±`delta`.
     """
     if found.ratio is None:
         return "inconclusive", f"{metric}: {found.why_not}"
@@ -154,6 +154,8 @@ def word(found: Contrast, adjusted_p: float | None, metric: str, delta: float = 
         return "inconclusive", f"{said}: no difference is named under {MIN_SIGNIFICANT} of them{could}"
     if p > FALSE_DISCOVERY_RATE:
         return "inconclusive", f"{said}: no certain difference, nor all of it within ±{delta:.1%}{could}"
+    if abs(math.log(found.ratio)) <= math.log1p(delta):
+        return "inconclusive", f"{said}: likely a difference, and as likely as not within ±{delta:.1%}{could}"
     lower, higher = _WORDS[sense(metric)]
     return (higher if found.ratio > 1 else lower), f"{said}{could}"
 

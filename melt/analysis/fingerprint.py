@@ -60,6 +60,7 @@ _ALL = (
     Key("metric_version", True, "the melt that computed the figures; 'melt analyse' computes them anew from raw data"),
     Key("imported", True, "the tool whose results they are, where melt did not carry out the run itself"),
     Key("page_cache", True, "params.load: whether the model's file lay in memory before its load", of_workload=True),
+    Key("protocol_mode", True, "burst, where heat is a fault, or sustained, where it is the result; as the suite says"),
     Key("cpus", True, "the processors that the engine was held to, as the workload or the lab says", of_workload=True),
     # ---- the engine
     Key("engine", True, "the name in the workload's file", of_workload=True),

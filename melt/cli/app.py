@@ -12,7 +12,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import melt
-from melt.cli import build, calibrate, devices, doctor, model, prompts, report, run, show, watch
+from melt.cli import (
+    analyse,
+    build,
+    calibrate,
+    compare,
+    devices,
+    doctor,
+    export,
+    gate,
+    history,
+    importing,
+    index,
+    model,
+    prompts,
+    report,
+    run,
+    show,
+    watch,
+)
 from melt.cli.console import err, out, plain, survive_any_encoding
 from melt.errors import Interrupted, MeltError, ParseError
 
@@ -36,6 +54,13 @@ app.command("calibrate", epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command("watch", epilog=watch.EXAMPLE)(watch.watch)
 app.command("show", epilog=show.EXAMPLE)(show.show)
 app.command("report", epilog=report.EXAMPLE)(report.report)
+app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
+app.command("gate", epilog=gate.EXAMPLE)(gate.gate)
+app.command("history", epilog=history.EXAMPLE)(history.history)
+app.command("analyse", epilog=analyse.EXAMPLE)(analyse.analyse)
+app.command("import", epilog=importing.EXAMPLE)(importing.import_results)
+app.command("export", epilog=export.EXAMPLE)(export.export_results)
+app.command("index", epilog=index.EXAMPLE)(index.index)
 app.add_typer(build.app, name="build")
 app.add_typer(devices.app, name="devices")
 app.add_typer(model.app, name="model")

@@ -18,6 +18,7 @@ from melt.cli.tables import print_table
 from melt.device import Moved
 from melt.errors import MeltError, UsageError
 from melt.files import load_suite, parse_assignment
+from melt.history import after_session
 from melt.lab import Plan, Progress, begin_session, carry_out_session, make_plan, resume_session
 from melt.report import write_report
 from melt.store import read_runs
@@ -74,6 +75,8 @@ def run(
         session.discard_if_empty()
         raise
     found, unreadable = read_runs(session.path)
+    for note in after_session(session.path.parent):
+        say(note)
     if as_json:
         print_json(
             {

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table as RichTable
 
-from melt.cli.console import out, plain, print_json
+from melt.cli.console import out, plain, print_json, say
 from melt.cli.options import AsJson
 from melt.errors import UsageError, nearest
 from melt.report import with_shares
+from melt.run.changes import alike
 from melt.store import StoredRun, Unreadable, read_run
+
+if TYPE_CHECKING:
+    from melt.records import Metric
 
 EXAMPLE = "Example: **melt show results/demo/20261121T030000Z/20261121T031500Z-1a2b3c4d**"
 
@@ -25,6 +29,8 @@ def show(
     """Show one run: its verdict with the reasons, its metrics, and how it was measured."""
     stored = _find(run, results)
     record = stored.record
+    for broken in stored.damaged:
+        say(f"{broken.path} cannot be read: {broken.why}")
     if as_json:
         print_json(record.model_dump(mode="json", by_alias=True))
         return
@@ -35,18 +41,37 @@ def show(
         out.print(f"  {reason.code}: {plain(reason.detail)}", soft_wrap=True)
     for caveat in record.caveats:
         out.print(f"  caveat: {plain(caveat)}", soft_wrap=True)
-    table = RichTable()
-    shown, _ = with_shares([stored])
-    for heading in ("metric", "value", "n", "note"):
-        table.add_column(heading)
-    for name, metric in shown[0].record.metrics.items():
-        value = "–" if metric.value is None else f"{metric.value:.6g}"
-        count = "" if metric.n is None else str(metric.n)
-        table.add_row(plain(name), value, count, plain(metric.reason or metric.note or ""))
-    out.print(table)
+    if stored.as_stored is not None:
+        first = f"run.json has version {stored.original.metric_version}"
+        out.print(f"analysed again by metric version {record.metric_version}; {first}", soft_wrap=True)
+    out.print(_metrics(stored))
     for key, resolved in record.resolved.items():
         out.print(f"{plain(key)} = {plain(resolved.value)}  [dim]({plain(resolved.source)})[/]", soft_wrap=True)
     out.print(f"folder: {plain(stored.path)}", soft_wrap=True)
+
+
+def _metrics(stored: StoredRun) -> RichTable:
+    """The metrics, and beside those that a later analysis has changed what they were at first."""
+    shown, _ = with_shares([stored])
+    first = {
+        name: old
+        for name, old in stored.original.metrics.items()
+        if stored.as_stored is not None and not alike(old, stored.record.metrics.get(name))
+    }
+    table = RichTable()
+    for heading in ("metric", "value", *(("as first analysed",) if first else ()), "n", "note"):
+        table.add_column(heading)
+    for name, metric in shown[0].record.metrics.items():
+        old = (_value(first[name]) if name in first else "",) if first else ()
+        count = "" if metric.n is None else str(metric.n)
+        table.add_row(plain(name), _value(metric), *old, count, plain(metric.reason or metric.note or ""))
+    for name in first.keys() - shown[0].record.metrics.keys():
+        table.add_row(plain(name), "", _value(first[name]), "", "no longer given")
+    return table
+
+
+def _value(metric: Metric) -> str:
+    return "–" if metric.value is None else f"{metric.value:.6g}"
 
 
 def _find(run: str, results: Path) -> StoredRun:

@@ -32,6 +32,8 @@ class Suite(Settings):
     workloads: Annotated[tuple[str, ...], Field(min_length=1)]
     devices: DeviceChoice = DeviceChoice()
     sweep: Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    canary: tuple[Name, ...] = ()
+    """Workloads, by name, that nobody changes: where one changes from night to night, its device did."""
     about: str = ""
 
     @field_validator("sweep")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
+import stat
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -43,6 +45,8 @@ def load(suite: Path) -> Kept | str | None:
     """The index of a suite's folder; why it cannot be used; None where there is none."""
     path = suite / INDEX
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return f"{path} is no file"
         with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             metadata = file.schema_arrow.metadata or {}
             schema = metadata.get(b"melt.schema", b"").decode("ascii", "replace")
@@ -84,8 +88,9 @@ def alone(suite: Path) -> Iterator[str | None]:
     """
     with contextlib.ExitStack() as held:
         try:
-            lock = held.enter_context((suite / LOCK).open("a"))
-            late = not _locked(lock.fileno())
+            descriptor = _opened(suite / LOCK)
+            held.callback(os.close, descriptor)
+            late = not _locked(descriptor)
         except OSError as error:
             yield f"{suite} cannot be written ({error.strerror})"
             return
@@ -95,6 +100,18 @@ def alone(suite: Path) -> Iterator[str | None]:
         for left in suite.glob(f".{INDEX}.*.part"):
             left.unlink(missing_ok=True)
         yield None
+
+
+def _opened(lock: Path) -> int:
+    """The lock's file, made if need be; of another user's, which may not be written, its reading end locks as well."""
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(lock, flags | os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError as denied:
+        try:
+            return os.open(lock, flags | os.O_RDONLY)
+        except OSError:
+            raise denied from None
 
 
 def _locked(descriptor: int) -> bool:

@@ -10,7 +10,7 @@ from melt.errors import UsageError
 from melt.history.file import Kept, alone, load, save
 from melt.history.folders import Level, level_of, listing, shown
 from melt.history.rows import Rows, beyond, compact, joined, only, stamps, together
-from melt.history.table import COLUMNS
+from melt.history.table import COLUMNS, INDEX
 from melt.store import StoredRun, Unreadable, open_session, read_run
 
 if TYPE_CHECKING:
@@ -54,6 +54,14 @@ def refresh(suite: Path, *, say: Callable[[str], None] | None = None) -> Index:
 def rebuild(suite: Path, *, say: Callable[[str], None] | None = None) -> Index:
     """Makes a suite's index.parquet from its run folders alone, and gives it. Raises as `refresh` does."""
     return _index([_written(suite, say, anew=True)])
+
+
+def after_session(suite: Path) -> tuple[str, ...]:
+    """Brings the index up to date when a session has ended; whatever goes wrong is a note, for the runs are kept."""
+    try:
+        return refresh(suite).notes
+    except Exception as error:  # noqa: BLE001 - no measurement fails because its table could not be written
+        return (f"{suite / INDEX} was not brought up to date: {error}; 'melt index {suite}' makes it anew",)
 
 
 def read(path: Path, *, say: Callable[[str], None] | None = None) -> Index:
@@ -121,8 +129,9 @@ def _current(suite: Path, say: Callable[[str], None] | None) -> _State:
     if isinstance(found, Kept):
         known = stamps(found.table)
         fresh = _fresh(listed, known)
+        unchanged = len(listed.runs) - len(fresh) == len(known)
         # what is listed and cannot be read is no reason to write, and is looked at again each time
-        if known.keys() <= listed.runs.keys() and all(isinstance(_run(one), Unreadable | None) for one in fresh):
+        if unchanged and all(isinstance(_run(one), Unreadable | None) for one in fresh):
             return _updated(suite, listed, found, None)
     return _written(suite, say)
 

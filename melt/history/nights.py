@@ -132,7 +132,7 @@ class _Table:
         at = np.array([places[key] for key in zip(suites, self.sessions, strict=True)], dtype=np.int64).reshape(-1, 2)
         self.night, self.place = at[:, 0], at[:, 1]
         self.cell = _numbers(self.runs, _CELL)
-        self.marks = [list(map(_text, self.runs[mark].astype(object))) for mark in _MARKS]
+        self.marks = [_texts(self.runs[mark]) for mark in _MARKS]
         self.general, self.energy = self._alike(self.varying | _OF_ENERGY), self._alike(self.varying)
         self.boots = self._boots()
 
@@ -194,16 +194,15 @@ class _Table:
         unlike = _numbers(part, _OF_METRIC)
         values = part["value"].to_numpy(dtype=np.float64)
         ends = np.concatenate([np.flatnonzero(np.diff(number)), [len(number) - 1]])
-        lasts = part.iloc[ends][list(_About._fields)].astype(object).itertuples(index=False, name=None)
+        lasts = _abouts(part.iloc[ends])
         found = []
-        for begin, end, last in zip([0, *(ends[:-1] + 1).tolist()], (ends + 1).tolist(), lasts, strict=True):
-            about = _About(*map(_text, last))
+        for begin, end, about in zip([0, *(ends[:-1] + 1).tolist()], (ends + 1).tolist(), lasts, strict=True):
             cut = (self.general if about.total is None else self.energy).cuts.get(int(self.cell[run[begin]]))
             other = np.flatnonzero(unlike[begin:end] != unlike[end - 1])
             at = begin
             if len(other):
                 at = begin + int(other[-1]) + 1
-                old = _About(*map(_text, part.iloc[at - 1][list(_About._fields)]))
+                (old,) = _abouts(part.iloc[at - 1 : at])
                 cut = f"the series begins in night {self._name(run[at])}, when {_other_version(old, about)}"
             found.append(self._one(about, run[at:end], values[at:end].tolist(), cut))
         return sorted(found, key=lambda one: (one.suite, one.device, one.cell, one.metric, one.total or ""))
@@ -255,8 +254,16 @@ def _numbers(frame: pd.DataFrame, keys: list[str]) -> Ints:
     return np.array(groups.ngroup(), dtype=np.int64)
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None or value != value else str(value)  # noqa: PLR0124 - NaN
+def _abouts(rows: pd.DataFrame) -> list[_About]:
+    words = [_texts(rows[name]) for name in _About._fields]
+    return [_About(*told) for told in zip(*words, strict=True)]
+
+
+def _texts(column: pd.Series) -> list[str | None]:
+    """A column as text; a whole number that had to become a float beside missing ones is whole again."""
+    known = column.astype("Int64") if column.dtype.kind == "f" else column
+    gaps = known.isna().tolist()
+    return [None if gap else str(value) for value, gap in zip(known.astype(object), gaps, strict=True)]
 
 
 @lru_cache(maxsize=4096)

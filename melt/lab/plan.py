@@ -105,6 +105,10 @@ def make_plan(suite: Suite, file: Path, lab: Lab, names: tuple[str, ...], assign
             cells.append(Cell(_cell_id(workload.name, point), workload, path, device, resolve(layers)))
     if len({(cell.device, cell.id) for cell in cells}) != len(cells):
         raise UsageError(f"{file}: 'workloads' or 'sweep' names the same cell twice: leave one out")
+    workloads = sorted({cell.workload.name for cell in cells})
+    for name in suite.canary:
+        if name not in workloads:
+            raise UsageError(f"{file}: canary '{name}' is no workload of this suite: {nearest(name, workloads)}")
     for cell in cells:
         least_s = cell.setting("protocol.warmup_s") + cell.setting("protocol.min_s")
         if cell.setting("limits.wall_s") <= least_s:

@@ -54,6 +54,7 @@ def begin_session(plan: Plan, results: Path) -> Session:
             cells=tuple(cell.record for cell in plan.cells),
             order=plan.order,
             sources=plan.sources,
+            canary=plan.suite.canary,
         ),
     )
 

@@ -6,8 +6,8 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from melt.analysis.units import unit_of
 from melt.report.escape import csv_text
-from melt.report.numbers import unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import melt
 from melt.analysis.ceiling import FP32, INT8, READ
 from melt.analysis.summary import CONFIDENCE, MIN_RUNS
+from melt.analysis.units import unit_of
 from melt.records import METRIC_VERSION
 from melt.report.across import across, metric_names
-from melt.report.numbers import unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

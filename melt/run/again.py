@@ -183,7 +183,7 @@ def _basis(run: StoredRun, idles: Idles) -> EnergyBasis:
     One that another run of the session gave is that run's by today's analysis, as far as its raw data is there.
     """
     basis = run.original.energy
-    if basis.idle is None:
+    if basis.idle is None or run.original.imported is not None:  # an importer may know of an idle window by other means
         return basis
     if basis.idle.run_id == run.original.run_id:
         return basis.model_copy(update={"idle": None})
@@ -231,7 +231,9 @@ def _reasons(run: StoredRun, made: Analysed) -> tuple[Reason, ...]:
     """Those of the raw data, and of the record those that no raw data has. An importer's own are kept."""
     record = run.original
     if record.imported is not None:
-        return tuple(({r.code: r for r in record.reasons} | {r.code: r for r in made.reasons}).values())
+        theirs, ours = ({r.code: r for r in reasons} for reasons in (record.reasons, made.reasons))
+        of_today = record.metric_version == METRIC_VERSION
+        return tuple(({**theirs, **ours, **theirs} if of_today else {**theirs, **ours}).values())
     seen = [reason for reason in record.reasons if reason.code in _SEEN_BY_THE_HOST]
     last = [reason for reason in seen if reason.code is ReasonCode.OUTPUT_MISMATCH]
     first = [reason for reason in seen if reason not in last]
@@ -242,15 +244,17 @@ def _of_importer(record: RunRecord, made: Analysed) -> tuple[Mapping[str, Metric
     """The figures of an imported run: its importer's stand before those of its raw series.
 
     Where the record is of this metric version, a figure that differs from that of the series is the importer's. Of an
-    older record that cannot be told: there what the series gives is taken, if it gives a value.
+    older record that cannot be told: there a value takes the place of a value, and a gap stays what it is, for an
+    importer makes one of what its tool cannot know.
     """
+    of_today = record.metric_version == METRIC_VERSION
     metrics, theirs = dict(made.metrics), set(made.carried)
     for name, new in made.metrics.items():
         old = record.metrics.get(name)
         if old is None:
             if new.value is None:
                 del metrics[name]
-        elif not alike(old, new) and (new.value is None or record.metric_version == METRIC_VERSION):
+        elif not alike(old, new) and (of_today or new.value is None or old.value is None):
             metrics[name] = old
             theirs.add(name)
     return metrics, tuple(sorted(theirs))

@@ -222,6 +222,7 @@ def _fingerprint(
         "held": held.get("held", []),
         "energy_total": f"{total.boundary}: {' + '.join(total.sum)}" if total else None,
         "cpus": settings["cpus"],
+        "protocol_mode": settings["protocol.mode"],
         "page_cache": prepared.params.get("load", "warm") if prepared else None,
         "metric_version": METRIC_VERSION,
         **(prepared.identity if prepared else {}),

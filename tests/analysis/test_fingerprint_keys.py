@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 STOP = StopRules(warmup_s=0.0, warmup_n=1, min_s=0.1, min_n=11)
 OF_IMPORTERS = {"imported"}
+RESOLVED = {
+    "cpus": Resolved(value=None, source="default"),
+    "protocol.mode": Resolved(value="burst", source="preset quick"),
+}
 OF_THE_RECORD = {"device"}
 """Stands in the record itself, and in the index as a column."""
 
@@ -58,7 +62,7 @@ def fingerprint(name: str, prepared: Prepared) -> Any:
         profile=SimpleNamespace(name="linux"),
         fact=lambda _: None,
     )
-    cell = SimpleNamespace(workload="small", resolved={"cpus": Resolved(value=None, source="default")})
+    cell = SimpleNamespace(workload="small", resolved=RESOLVED)
     context = SimpleNamespace(device=device, cell=cell, engine=engine_named(name))
     return record._fingerprint(context, prepared, {}, {})  # type: ignore[arg-type]
 

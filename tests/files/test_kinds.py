@@ -59,6 +59,7 @@ WHOLE: dict[str, dict[str, Any]] = {
         "workloads": ["small"],
         "devices": {"names": ["local"], "tags": ["nightly"]},
         "sweep": {"params.threads": [1, 2], "cpus": ["0", "0-1"]},
+        "canary": ["small"],
         **SETTINGS,
     },
     "workload": {

@@ -28,7 +28,9 @@ def write(suite: Path, number: int, runs: int) -> None:
     for run in range(runs):
         begin = OF_WRITER.begin.replace(year=2027 + number, minute=run)
         make(suite, replace(OF_WRITER, seed=1000 * number + run, begin=begin))
-        refresh(suite)
+        notes = refresh(suite).notes
+        if notes:
+            raise SystemExit(" ".join(notes))
 
 
 def read(suite: Path) -> None:

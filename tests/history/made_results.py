@@ -170,7 +170,9 @@ def record_of(
         "metrics": {name: _metric(name, factor, random) for name in LEVELS}
         | {name: {"value": None, "reason": reason} for name, reason in GAPS.items()},
         "engine": {"version": "1.31.0", "output": {"agrees": True, "detail": "largest difference 2e-07"}},
-        "sensors": {name: _sensor(name) for name in ("engine.vm_hwm", "engine.rss_anon", "cpu.busy_s", *ZONES)},
+        "sensors": {
+            name: _sensor(name) for name in ("engine.vm_hwm", "engine.rss_anon", "cpu.busy_s", "cpu.steal_s", *ZONES)
+        },
         "absent_sensors": {},
         "harness": {"agent_cpu_share": 0.004, "missed_deadlines": 1, "samples": 412, "late_p99_s": 0.0011},
         "host": {"precheck": 0.2, "deliver": 0.01, "start": 0.3, "collect": 0.1},
@@ -179,7 +181,7 @@ def record_of(
     }
 
 
-ZONES = tuple(f"zone.{name}" for name in ("cpu-thermal", "gpu-thermal", "soc-thermal", "tj-thermal"))
+ZONES = tuple(f"zone.{name}" for name in ("cpu-thermal", "gpu-thermal", "soc0-thermal", "soc1-thermal", "tj-thermal"))
 
 
 def _metric(name: str, factor: float, random: np.random.Generator) -> dict[str, Any]:
@@ -193,7 +195,9 @@ def _metric(name: str, factor: float, random: np.random.Generator) -> dict[str, 
 
 
 def _sensor(name: str) -> dict[str, Any]:
-    return {"sensor": name, "quantity": "memory", "unit": "bytes", "source": f"/sys/{name}", "period_s": 0.1}
+    unset = {"boundary": None, "provenance": None, "wraps_at": None, "response": None, "not_for_energy": None}
+    told = {"sensor": name, "quantity": "memory", "unit": "bytes", "source": f"/sys/{name}", "period_s": 0.1}
+    return {**told, **unset, "label": "", "clock_bound_s": 0.0}
 
 
 def _resolved(results: Results) -> dict[str, Any]:

@@ -70,6 +70,13 @@ def test_a_rerun_of_which_no_start_is_known_is_not_independent(made: Nights) -> 
     assert [session.independent for session in night.sessions] == [True, False]
 
 
+def test_nor_is_one_where_that_of_the_first_session_is_not_known(made: Nights) -> None:
+    made.night(change=lambda record: record.update(boot_id=None))
+    made.rerun()
+    (night,) = of(made).nights
+    assert [session.independent for session in night.sessions] == [True, False]
+
+
 def test_a_session_that_went_on_over_midnight_is_one_night(made: Nights) -> None:
     made.begin = made.begin.replace(hour=22)
     first = made.night(later=6 * HOUR)
@@ -89,6 +96,8 @@ def test_a_night_without_a_usable_value_is_named(made: Nights) -> None:
     assert names(found) == [[first], [last]]
     assert found.notes == (f"no usable value in night {lacking}, {spoilt_night}",)
     assert of(made, device="orin").notes == ()
+    tonight = made.night(devices=["orin"])
+    assert of(made).notes == (f"no usable value in night {lacking}, {spoilt_night}, {tonight}",)
 
 
 def test_a_night_that_left_no_run_at_all_is_one_where_it_was_planned(made: Nights) -> None:
@@ -167,6 +176,17 @@ def test_what_only_energy_depends_on_cuts_energy_alone(made: Nights) -> None:
     assert energy.cut is not None
 
 
+def test_random_weights_have_an_energy_of_their_own_and_no_latency(made: Nights) -> None:
+    def with_energy(record: dict[str, Any]) -> None:
+        note = "boundary module, provenance measured, updates of power integrated: gpu; refresh 0.1 s"
+        record["metrics"]["j_per_inference"] = {"value": 0.06, "note": note}
+
+    made.night(change=with_energy, hard={"synthetic_model": True})
+    begins = made.night(change=with_energy, hard={"synthetic_model": False})
+    assert len(of(made).nights) == 2
+    assert names(of(made, "j_per_inference")) == [[begins]]
+
+
 def test_another_total_cuts_even_where_the_fingerprint_does_not_tell(made: Nights) -> None:
     def with_energy(channels: str) -> Any:
         note = f"boundary module, provenance measured, updates of power integrated: {channels}; refresh 0.1 s"
@@ -182,7 +202,7 @@ def test_another_total_cuts_even_where_the_fingerprint_does_not_tell(made: Night
 
 def test_another_version_of_a_metric_begins_a_new_series_of_it(made: Nights) -> None:
     made.night(change=lambda record: record["metrics"]["load_s"].update(version=1))
-    begins = made.night()
+    begins = made.night(change=lambda record: skipped(record) if record["block"] == 2 else None)
     found = of(made, "load_s")
     assert names(found) == [[begins]]
     assert found.cut is not None
@@ -207,6 +227,16 @@ def test_where_the_hosts_clock_went_back_the_devices_own_orders_the_nights(made:
     assert note.startswith("the host's clock went back while pi5 ran on")
     assert all(name in note for name in wrong)
     assert not any(name in note for name in (*first, last))
+
+
+def test_of_two_halves_that_contradict_each_other_the_later_stamps_are_right(made: Nights) -> None:
+    before = made.night()
+    made.reboot()
+    right = made.nights(2)
+    wrong = made.nights(2, clock_off=-30 * DAY)
+    found = of(made)
+    assert names(found) == [[name] for name in (before, *right, *wrong)]
+    assert not any(name in found.notes[0] for name in (before, *right))
 
 
 def test_a_clock_that_lies_tonight_does_not_hide_the_night(made: Nights) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from made_sessions import Made, model, session_of, skipped, store
 
 from melt.analysis.events import Asked
 from melt.analysis.verdict import verdict
-from melt.errors import UsageError
+from melt.errors import DeviceError, UsageError
 from melt.job import parse_events
 from melt.records import (
     METRIC_VERSION,
@@ -34,10 +36,9 @@ from melt.run.again import Idles, again, analyse_runs
 from melt.run.analysed import analysed
 from melt.run.changes import by_metric
 from melt.store import Analysis, Session, StoredRun, keep_analysis, read_run, read_runs
+from melt.virtual.lab import virtual_lab
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from workspace import Workspace
 
 WEIGHTS = {"weight_bytes_per_token", "weight_count_per_token"}
@@ -135,6 +136,25 @@ def test_the_raw_data_of_runs_made_here_gives_the_numbers_of_their_records(works
     outcome = analyse_runs(workspace.results)
     assert (outcome.analysed, outcome.kept, outcome.changes, outcome.failed) == (3, 0, [], [])
     assert not list(workspace.results.rglob("analysis-*"))
+
+
+@pytest.mark.peer
+@pytest.mark.xdist_group("virtual boards")
+def test_the_raw_data_of_a_board_with_heat_clocks_and_rails_gives_the_numbers_of_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "virtual"))
+    from boards_lab import Bench  # noqa: PLC0415 - it lies beside the tests of the boards
+
+    bench = Bench(tmp_path)
+    with contextlib.ExitStack() as stack:
+        try:
+            lab = stack.enter_context(virtual_lab(bench.boards, only=("jetson",), say=print))
+        except DeviceError as error:
+            pytest.skip(f"a virtual board is NOT tested: {error}")
+        run = bench.carry_out(lab, "jetson")["jetson"]
+    assert {note.quantity for note in run.record.sensors.values()} >= {"clock", "temperature", "power"}
+    unchanged(run)
 
 
 @pytest.mark.parametrize("what", [Made(), Made(rich=True, device="pi5")])
@@ -235,7 +255,7 @@ def test_what_was_asked_of_the_run_is_read_from_its_record(session: Session) -> 
 
 
 def powered(session: Session, block: int, *, idle: IdlePower | None) -> StoredRun:
-    """A run of more than 60 s at 5 W; without the idle power of another, one that began with an idle window of 61 s at 2 W."""
+    """A run of 60 s and more at 5 W; one without the idle power of another began with an idle window of 61 s at 2 W."""
     first = store(session, Made(block=block, measured_s=66.0, p50_s=0.1), block)
     lines = [json.loads(line) for line in (first.path / "events.jsonl").read_text().splitlines()]
     start, end = lines[0]["t"], lines[-1]["t"]
@@ -339,14 +359,15 @@ def test_a_run_that_never_began_has_nothing_to_analyse(session: Session) -> None
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1, "run_id": "x"}', "\0" * 100])
 def test_a_damaged_analysis_is_named_and_the_record_taken(text: str, session: Session) -> None:
-    run = aged(store(session, Made()), latency_p50_s=7.5)
-    (run.path / NEW).write_text(text)
+    both = [aged(store(session, Made()), latency_p50_s=7.5), store(session, Made(block=1), 1)]
+    for run in both:
+        (run.path / NEW).write_text(text)
     runs, unreadable = read_runs(session.path)
-    assert [one.record for one in runs] == [run.record]
-    assert [one.path for one in unreadable] == [run.path / NEW]
-    assert run.record.run_id in unreadable[0].why
+    assert [one.record for one in runs] == [run.record for run in both]
+    assert [one.path for one in unreadable] == [run.path / NEW for run in both]
+    assert all(run.record.run_id in broken.why for run, broken in zip(both, unreadable, strict=True))
     assert session.damaged() == unreadable
-    assert analyse_runs(session.path).kept == 1, "and is made anew"
+    assert analyse_runs(session.path).kept == 2, "and is made anew, also where nothing else has changed"
     assert read_runs(session.path)[1] == []
 
 
@@ -417,12 +438,13 @@ def test_of_an_imported_run_what_its_importer_says_stands(session: Session) -> N
     assert analyse_runs(session.path).kept == 0
 
 
-def test_an_older_import_is_made_anew_from_its_series(session: Session) -> None:
+def test_of_an_older_import_the_values_are_made_anew_from_its_series_and_its_gaps_stay(session: Session) -> None:
     first = store(session, Made())
     run = imported(aged(first, latency_p50_s=7.5, load_s=None))
     analysis = made(run)
     assert analysis.metrics["latency_p50_s"].value == first.record.metrics["latency_p50_s"].value
-    assert analysis.metrics["load_s"].value == first.record.metrics["load_s"].value
+    assert analysis.metrics["load_s"].reason == "old: x"
+    assert analysis.carried == ("load_s",)
 
 
 def test_an_import_without_raw_data_keeps_its_figures(session: Session) -> None:

@@ -19,7 +19,7 @@ from melt.errors import ParseError
 from melt.records import Metric, gap
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from melt.engines.adapters.told import Printed
 
@@ -37,14 +37,13 @@ _BETWEEN = " \t\r\n,"
 
 def parse(printed: Printed) -> Told:
     """The rates of an output; of one that is cut, those of its whole tests. Raises ParseError when it has none."""
-    text = _NO_NUMBER.sub(r"\1null", printed.told)
-    array = _ARRAY.search(text)
-    found, whole = _array(text, array.end()) if array else _lines(text)
-    tests = [test for one in found if (test := _Test.of(one)) is not None]
+    text = printed.told
+    found, whole = objects(text)
+    tests = [test for one in found if (test := Test.of(one)) is not None]
     if not tests:
         raise ParseError("it holds no test of llama-bench: let it print with -o json or -o jsonl", text)
     wrong = None if whole and len(tests) == len(found) else f"it is cut or damaged after {len(tests)} whole tests"
-    kinds: dict[str, list[_Test]] = defaultdict(list)
+    kinds: dict[str, list[Test]] = defaultdict(list)
     for test in tests:
         kinds[test.kind].append(test)
     metrics = {name: gap(f"no_measurement: llama-bench told of no {name[:2]} test") for name in NAMES}
@@ -57,7 +56,15 @@ def parse(printed: Printed) -> Told:
     return Told(metrics, _engine([test.fields for test in tests]), wrong)
 
 
-class _Test:
+def objects(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> tuple[list[object], bool]:
+    """What the JSON of an output holds, in order, and whether it is whole; `pairs` makes an object of its fields."""
+    text = _NO_NUMBER.sub(r"\1null", text)
+    decoder = json.JSONDecoder(object_pairs_hook=pairs)
+    array = _ARRAY.search(text)
+    return _array(text, array.end(), decoder) if array else _lines(text, decoder)
+
+
+class Test:
     """One test with its repetitions."""
 
     def __init__(self, fields: dict[str, Any], prompt: int, generated: int, samples_ns: list[int]) -> None:
@@ -69,7 +76,7 @@ class _Test:
         self._rates = (prompt + generated) / (np.array(samples_ns, dtype=np.float64) * 1e-9)
 
     @staticmethod
-    def of(fields: object) -> _Test | None:
+    def of(fields: object) -> Test | None:
         """A test of what its JSON holds; None where something is missing that its rate stands on."""
         if not isinstance(fields, dict):
             return None
@@ -78,7 +85,7 @@ class _Test:
         if prompt is None or generated is None or not prompt + generated or not isinstance(samples, list):
             return None
         known = [ns for ns in map(count, samples) if ns]
-        return _Test(fields, prompt, generated, known) if known and len(known) == len(samples) else None
+        return Test(fields, prompt, generated, known) if known and len(known) == len(samples) else None
 
     def rate(self) -> Metric:
         """Tokens a second over its repetitions."""
@@ -88,9 +95,8 @@ class _Test:
         return Metric(value=float(self._rates.mean()), n=n, note=note)
 
 
-def _array(text: str, at: int) -> tuple[list[object], bool]:
+def _array(text: str, at: int, decoder: json.JSONDecoder) -> tuple[list[object], bool]:
     """The tests of `-o json` from its bracket on, and whether it is closed."""
-    decoder = json.JSONDecoder()
     found: list[object] = []
     while True:
         while at < len(text) and text[at] in _BETWEEN:
@@ -104,7 +110,7 @@ def _array(text: str, at: int) -> tuple[list[object], bool]:
         found.append(one)
 
 
-def _lines(text: str) -> tuple[list[object], bool]:
+def _lines(text: str, decoder: json.JSONDecoder) -> tuple[list[object], bool]:
     """The tests of `-o jsonl`, and whether every line that begins as one is whole."""
     found: list[object] = []
     whole = True
@@ -112,7 +118,7 @@ def _lines(text: str) -> tuple[list[object], bool]:
         if not line.startswith("{"):
             continue
         try:
-            found.append(json.loads(line))
+            found.append(decoder.decode(line))
         except (ValueError, RecursionError):
             whole = False
     return found, whole

@@ -64,7 +64,7 @@ def parse(printed: Printed) -> Told:
     if asked and int(asked[1]) != len(rows) and wrong is None:
         wrong = f"it tells of {asked[1]} inferences and has the times of {len(rows)}"
     seconds = np.array([second for _, second in rows])
-    return Told({**_latencies(seconds), **_sums(summary, seconds)}, wrong=wrong)
+    return Told({**latencies(seconds), **_sums(summary, seconds)}, wrong=wrong)
 
 
 def _rows(table: str) -> tuple[list[tuple[int, float]], int]:
@@ -95,7 +95,8 @@ def _matched(
     return rows, len(lines) - len(rows)
 
 
-def _latencies(seconds: Float64s) -> dict[str, Metric]:
+def latencies(seconds: Float64s) -> dict[str, Metric]:
+    """The figures of single inferences, each its wall time in s, in the order they ran; shape (n,), n > 0."""
     head = warmup(seconds)
     kept = seconds[head.discarded :]
     n, far = kept.size, outliers(kept)

@@ -1,0 +1,51 @@
+"""The sides of a comparison as folders of results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from melt.compare.comparing import compared
+from melt.errors import UsageError
+from melt.history.index import read, suites
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from melt.compare.comparing import Asked
+    from melt.compare.result import Comparison
+    from melt.history.index import Index
+
+
+def compare_folders(a: Path, b: Path | None, asked: Asked) -> Comparison:
+    """Compare two folders of results (a suite's, a session's, a run's, or all), or one along an axis inside it.
+
+    Raises NotComparable, and UsageError for a folder without results and for one that is both sides.
+    """
+    if b is not None and a.resolve() == b.resolve():
+        raise UsageError(f"{b} is both sides: name another folder, or leave it out and name what varies with --axis")
+    folders = [a] if b is None else [a, b]
+    indexes = {name: read(folder) for name, folder in zip(_names(folders), folders, strict=True)}
+    histories = _histories(folders, indexes) if asked.delta is None else []
+    return compared(indexes, [index.frame for index in histories], asked)
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """The shortest ends of the folders' paths that tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-length:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
+
+
+def _histories(folders: list[Path], indexes: dict[str, Index]) -> list[Index]:
+    """The whole index of each suite that a folder is, holds, or lies in."""
+    found: dict[Path, Index] = {}
+    for folder, index in zip(folders, indexes.values(), strict=True):
+        here, suite = folder.resolve(), suites(folder)[0].resolve()
+        if suite not in here.parents:
+            found[here] = index
+        elif suite not in found:
+            found[suite] = read(suite)
+    return list(found.values())

@@ -1,0 +1,171 @@
+"""The gate over a suite's folder: every series of its last night judged, and what is not there told by name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+from melt.analysis.fingerprint import axis_keys
+from melt.analysis.gate import HISTORY, controlled, gate, steps
+from melt.errors import UsageError
+from melt.history import read
+from melt.history.nights import nights, series
+from melt.nightly.canary import quarantined, quarantines, useless
+from melt.nightly.missing import cells_that_count, missing_cells, missing_metrics
+from melt.nightly.plan import planned_for
+from melt.nightly.result import Change, Judged, NightResult
+from melt.nightly.watched import chosen, direction
+from melt.store import sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+    from melt.analysis.gate import Finding
+    from melt.history import Index
+    from melt.history.nights import Series
+    from melt.nightly.plan import Planned
+
+_NAMED = 10
+"""So many unreadable runs are told by name."""
+
+
+def judge(
+    folder: Path,
+    *,
+    history: int = HISTORY,
+    axis: str | None = None,
+    metrics: Sequence[str] = (),
+    say: Callable[[str], None] | None = None,
+) -> NightResult:
+    """Judges the last night of the suite in `folder` by at most `history` nights before it.
+
+    `axis` is the one key that may change from night to night; a canary may not change along it either. Raises
+    UsageError for a folder that is no suite's, and for an axis or a metric that there is not.
+    """
+    varying = axis_keys(axis) if axis is not None else frozenset()
+    index = read(folder, say=say)
+    name = _suite_of(index, folder)
+    wanted = chosen(metrics, set(index.frame["metric"].dropna().unique()))
+    planned = {name: [path.name for path in sessions(folder)]}
+    calendar = nights(index, planned)[name]
+    tonight = calendar[-1]
+    plan = planned_for(folder, tonight)
+    found = series(index, metrics=wanted, varying=varying, planned=planned)
+    if plan.canary and varying:  # what is frozen may not change along the axis either
+        frozen = series(index, metrics=wanted, planned=planned)
+        found = [one for one in found if one.workload not in plan.canary]
+        found += [one for one in frozen if one.workload in plan.canary]
+    judged = _judged([one for one in found if one.nights[-1].name in tonight], plan.canary, history)
+    drifted = quarantines(judged)
+    judged = quarantined(judged, drifted)
+    runs = index.frame.drop_duplicates("folder")
+    gone = [one for one in found if one.nights[-1].name not in tonight]
+    lost = missing_cells(runs, tonight, calendar[-1 - history : -1], plan.cells)
+    lost += missing_metrics(gone, index.frame, calendar, cells_that_count(runs, tonight))
+    suspects = [one for one in judged if one.state == "suspect" and not one.canary]
+    devices = list(dict.fromkeys(one.series.device for one in suspects))
+    return NightResult(
+        suite=name,
+        sessions=tonight,
+        history=history,
+        axis=axis,
+        nights=len(calendar),
+        judged=tuple(sorted(judged, key=lambda one: (one.series.device, one.series.cell, one.series.metric))),
+        missing=tuple(lost),
+        quarantined=tuple(drifted),
+        warnings=(
+            *_warnings(index, judged),
+            *useless(judged),
+            *_no_canary(judged, plan),
+            *_not_measured(runs[runs["session"].isin(list(tonight))]),
+        ),
+        confirm=plan.again(devices, folder.parent) if suspects else None,
+        unplanned=plan.unreadable,
+    )
+
+
+def _suite_of(index: Index, folder: Path) -> str:
+    """The one suite that the rows are of. Raises UsageError."""
+    names = [str(name) for name in index.frame["suite"].dropna().unique()]
+    if not sessions(folder):
+        below = [path for path in sorted(folder.iterdir()) if path.is_dir() and sessions(path)]
+        such = below[0] if below else "results/nightly"
+        raise UsageError(f"{folder} is no suite's folder: name one, such as {such}")
+    if not names:
+        raise UsageError(f"no run of {folder} can be read, so there is no night to judge: carry out the suite first")
+    if len(names) > 1:
+        raise UsageError(
+            f"{folder} holds runs of several suites ({', '.join(sorted(names)[:_NAMED])}): keep one of them there"
+        )
+    return names[0]
+
+
+def _judged(found: Sequence[Series], canaries: frozenset[str], history: int) -> list[Judged]:
+    """Canaries are judged by themselves: many of them changing tells of devices, and says nothing of chance."""
+    apart = [[one for one in found if (one.workload in canaries) == canary] for canary in (True, False)]
+    judged = []
+    for canary, mine in zip((True, False), apart, strict=True):
+        findings = controlled([gate(one.nights, history=history) for one in mine])
+        judged += [_one(one, finding, canary=canary) for one, finding in zip(mine, findings, strict=True)]
+    return judged
+
+
+def _one(one: Series, finding: Finding, *, canary: bool) -> Judged:
+    judged = Judged(one, finding, finding.found, None, canary)
+    if not judged.outside:
+        return judged
+    again = None
+    if finding.found == "confirmed":
+        tonight = one.nights[-1]
+        again = tonight.name if finding.since != tonight.name else tonight.sessions[-1].session
+    way = direction(one.metric, finding.change)
+    return replace(judged, direction=way, confirmed_by=again, steps=_steps(one))
+
+
+def _steps(one: Series) -> tuple[Change, ...]:
+    """Where the level of the series changed, by the nights that it has."""
+    levels = [median(night.sessions[0].values) for night in one.nights]
+    return tuple(Change(one.nights[step.at].name, step.change) for step in steps(levels))
+
+
+def _warnings(index: Index, judged: Sequence[Judged]) -> list[str]:
+    told = [f"{one.path} cannot be read: {one.why}" for one in index.unreadable[:_NAMED]]
+    if len(index.unreadable) > _NAMED:
+        told.append(f"{len(index.unreadable) - _NAMED} more runs cannot be read")
+    told += index.notes
+    notes: Counter[tuple[str, str]] = Counter()
+    for one in judged:
+        if one.canary:
+            continue
+        for note in one.series.notes:
+            notes[one.series.device, note] += 1
+    told += [f"{device}: {note} ({number} series)" for (device, note), number in sorted(notes.items())]
+    young = Counter(one.series.device for one in judged if one.state == "no_verdict" and not one.series.cut)
+    told += [f"{device}: {number} series have no verdict yet" for device, number in sorted(young.items())]
+    return told
+
+
+def _not_measured(runs: pd.DataFrame) -> list[str]:
+    """The devices of the night whose figures are not melt's own of hardware; they have series of their own."""
+    simulated = sorted(runs.loc[runs["simulated"].astype(bool), "device"].astype(str).unique())
+    imported = runs.loc[runs["imported"].notna(), ["device", "imported"]].astype(str).drop_duplicates()
+    return [
+        *(f"{device} is simulated: it is no hardware" for device in simulated),
+        *(f"{device}: results of {tool}, imported" for device, tool in imported.itertuples(index=False, name=None)),
+    ]
+
+
+def _no_canary(judged: Sequence[Judged], plan: Planned) -> list[str]:
+    """The judged devices that the suite's canaries do not watch tonight."""
+    watched = {one.series.device for one in judged if one.canary}
+    names = ", ".join(sorted(plan.canary))
+    return [
+        f"{device}: no value of its canary ({names}) tonight, so a change may be the device's own"
+        for device in sorted({one.series.device for one in judged} - watched)
+        if plan.canary
+    ]

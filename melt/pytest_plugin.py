@@ -1,1 +1,0 @@
-"""Fixtures for tests that measure: `melt_device` and `melt_run`, on the devices of `--melt-lab`."""

@@ -1,0 +1,163 @@
+"""A comparison as tables and sentences for people: what the terminal and compare.md show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from melt.analysis.contrast import sense
+from melt.report.escape import one_line
+from melt.report.numbers import MISSING, interval, seconds, significant, size, superscript
+from melt.report.table import Column, Row, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from melt.compare import Comparison, Extreme, Verdict
+
+_WORDS = ("faster", "slower", "more", "less", "equivalent", "inconclusive")
+COLUMNS = (
+    Column("cell", right=False),
+    Column("metric", right=False),
+    Column("verdict", right=False),
+    Column("b ÷ a [95 % interval]"),
+    Column("a"),
+    Column("b"),
+    Column("detectable", "%"),
+    Column("runs"),
+    Column("δ", "%"),
+)
+
+
+def title(comparison: Comparison) -> str:
+    """What is compared, in one line."""
+    if comparison.b is not None:
+        along = "" if comparison.axis == "session" else f", along {comparison.axis}"
+        return f"{comparison.b} (b) against {comparison.a} (a){along}"
+    others = list(dict.fromkeys(one.b_side for one in comparison.matched))
+    b = others[0] if len(others) == 1 else f"{len(others)} others"
+    base = next((one.a_side for one in comparison.matched), comparison.base)
+    return f"{comparison.a}: {b} (b) against {base} (a)"
+
+
+def in_short(comparison: Comparison) -> str:
+    """How many verdicts of each kind there are, and what the base is."""
+    told = [f"{count} {word}" for word, count in how_many(comparison).items() if count]
+    cells = len(comparison.matched)
+    said = f"{cells} {'cell' if cells == 1 else 'cells'} on both sides: {', '.join(told) or 'no verdict'}."
+    if comparison.unmatched:
+        said += f" {len(comparison.unmatched)} on one side alone."
+    if comparison.base is not None:
+        said += f" The base is {comparison.axis} {comparison.base} ({comparison.base_why})."
+    return " ".join((said, *(f"{label}." for label in comparison.labels)))
+
+
+def how_many(comparison: Comparison) -> Mapping[str, int]:
+    """Verdicts by word."""
+    counts: Counter[str] = Counter(one.word for one in comparison.verdicts if one.word is not None)
+    refused = sum(one.word is None for one in comparison.verdicts)
+    return {**{word: counts[word] for word in _WORDS}, "refused": refused}
+
+
+def headed_tables(comparison: Comparison) -> list[tuple[str, Table]]:
+    """A table for each two sides and device, under what it is of."""
+    groups: dict[tuple[str, str, str], list[Verdict]] = {}
+    for one in comparison.verdicts:
+        groups.setdefault((one.a_side, one.b_side, one.device), []).append(one)
+    return [(f"{device}: {b} (b) against {a} (a)", _table(mine)) for (a, b, device), mine in groups.items()]
+
+
+def _table(verdicts: Sequence[Verdict]) -> Table:
+    footnotes: list[str] = []
+    rows = tuple(_row(one, footnotes) for one in verdicts)
+    return Table(COLUMNS, rows, tuple(footnotes))
+
+
+def _row(one: Verdict, footnotes: list[str]) -> Row:
+    def mark(text: str | None) -> str:
+        if not text:
+            return ""
+        footnotes.extend([text] if text not in footnotes else [])
+        return superscript(footnotes.index(text) + 1)
+
+    found = one.found
+    marks = mark(one.refused) + mark(found.why_not if found else None)
+    detectable = MISSING if found is None or found.detectable is None else significant(100 * found.detectable, 2)
+    return Row(
+        (
+            *(one_line(text) for text in (one.cell, one.metric)),
+            one.word or "refused",
+            f"{ratio_text(one)}{' ' if marks else ''}{marks}",
+            quantity(one.a, one.unit),
+            quantity(one.b, one.unit),
+            detectable,
+            MISSING if found is None else f"{found.n_a} pairs" if found.paired else f"{found.n_a} + {found.n_b}",
+            significant(100 * one.delta, 2),
+        )
+    )
+
+
+def ratio_text(one: Verdict) -> str:
+    """`1.42 [1.39–1.45]`."""
+    found = one.found
+    if found is None or found.ratio is None:
+        return MISSING
+    if found.low is None or found.high is None:
+        return significant(found.ratio)
+    centre, low, high = interval(found.ratio, found.low, found.high)
+    return f"{centre} [{low}–{high}]"
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A figure in the unit that suits it."""
+    if value is None:
+        return MISSING
+    if unit == "s":
+        return seconds(value)
+    if unit == "bytes":
+        return size(value)
+    return significant(value) if unit == "1" else f"{significant(value)} {unit}"
+
+
+def overall_lines(comparison: Comparison) -> list[str]:
+    """For each metric the geometric mean over the cells, both ends, and the cell that gave each."""
+    return [
+        f"{one.metric} ({one.b_side} against {one.a_side}): {_over(one.metric, one.ratio, one.cells)}"
+        + (f"; {_ends(one.metric, one.lowest, one.highest)}" if one.cells > 1 else "")
+        for one in comparison.overall
+    ]
+
+
+def _over(metric: str, ratio: float, cells: int) -> str:
+    kind = sense(metric)
+    said = f"b ÷ a is {significant(ratio)} in the geometric mean of {cells} {'cell' if cells == 1 else 'cells'}"
+    return said if kind == "amount" else f"{said}, {_factor(metric, ratio)}"
+
+
+def _factor(metric: str, ratio: float) -> str:
+    """A ratio as people say it: `1.8 times as fast`."""
+    factor = 1 / ratio if sense(metric) == "time" else ratio
+    return f"{significant(factor)} times as fast"
+
+
+def _ends(metric: str, lowest: Extreme, highest: Extreme) -> str:
+    def told(end: Extreme) -> str:
+        return f"{significant(end.ratio)} ({end.device} {end.cell}: {end.word})"
+
+    if sense(metric) == "amount":
+        return f"at least {told(lowest)}, at most {told(highest)}"
+    best, worst = (lowest, highest) if sense(metric) == "time" else (highest, lowest)
+    return (
+        f"up to {_factor(metric, best.ratio)} ({best.device} {best.cell}: {best.word}), "
+        f"at least {_factor(metric, worst.ratio)} ({worst.device} {worst.cell}: {worst.word})"
+    )
+
+
+def delta_lines(comparison: Comparison) -> list[str]:
+    """Where each δ comes from."""
+    found: dict[tuple[float, str], list[str]] = {}
+    for one in comparison.verdicts:
+        if one.word is not None:
+            metrics = found.setdefault((one.delta, one.delta_from), [])
+            metrics += [one.metric] if one.metric not in metrics else []
+    return [f"δ {delta:.1%} for {', '.join(metrics)}: {source}" for (delta, source), metrics in found.items()]
