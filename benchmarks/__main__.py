@@ -24,6 +24,7 @@ from benchmarks import (
     llm_speed,
     ort,
     overhead,
+    real_pairs,
     state_restored,
     statistics_figures,
     throttle_figures,
@@ -55,6 +56,7 @@ FIGURES: Mapping[str, Figure] = {
         *statistics_figures.FIGURES,
         *gate_figures.FIGURES,
         *index_figures.FIGURES,
+        *real_pairs.FIGURES,
     )
 }
 _TESTS = Path(__file__).parents[1] / "tests"

@@ -1,6 +1,7 @@
-"""`python -m benchmarks.bare MODEL INPUT WARMUP_S WARMUP_N MIN_S MIN_N`: the loop that a person would write by hand.
+"""`python -m benchmarks.bare MODEL INPUT WARMUP_S WARMUP_N MIN_S MIN_N THREADS SPIN`: a loop as a person writes one.
 
-Nothing of melt is in this process. Prints `{"p50_s": …, "n": …}`.
+`SPIN` is 1 where idle threads spin, and 0 where they sleep. Nothing of melt is in this process. Prints
+`{"p50_s": …, "n": …}`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import numpy as np
 import onnxruntime as ort
 
 
-def main(model: str, raw: str, warmup_s: float, warmup_n: int, min_s: float, min_n: int) -> None:
+def main(
+    model: str, raw: str, warmup_s: float, warmup_n: int, min_s: float, min_n: int, threads: int, spin: str
+) -> None:
     """Times `session.run` until both of `min_s` and `min_n` hold, after one inference and the warm-up."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", spin)
+    options.add_session_config_entry("session.inter_op.allow_spinning", spin)
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     (node,) = session.get_inputs()
     feeds = {node.name: np.frombuffer(Path(raw).read_bytes(), dtype="<f4").reshape(node.shape)}
@@ -44,5 +47,5 @@ def _loop(session: Any, feeds: dict[str, Any], least_s: float, least_n: int) -> 
 
 
 if __name__ == "__main__":
-    _model, _raw, _warmup_s, _warmup_n, _min_s, _min_n = sys.argv[1:]
-    main(_model, _raw, float(_warmup_s), int(_warmup_n), float(_min_s), int(_min_n))
+    _model, _raw, _warmup_s, _warmup_n, _min_s, _min_n, _threads, _spin = sys.argv[1:]
+    main(_model, _raw, float(_warmup_s), int(_warmup_n), float(_min_s), int(_min_n), int(_threads), _spin)

@@ -21,6 +21,7 @@ from melt.files import Workload
 from melt.run import model_file
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 WORKLOAD: dict[str, Any] = {
@@ -37,9 +38,9 @@ _ROUNDS = 8  # even: each of the two goes first as often as the other
 def fidelity(this: Round) -> float:
     """p50 of a melt run ÷ p50 of the bare loop, each in a fresh process, right after each other, in turns first."""
     if this.number % 2:
-        bare = _bare(this.folder)
-        return _melt(this.folder) / bare
-    return _melt(this.folder) / _bare(this.folder)
+        by_hand = bare(this.folder, {}, STOP)
+        return _melt(this.folder) / by_hand
+    return _melt(this.folder) / bare(this.folder, {}, STOP)
 
 
 def _melt(folder: Path) -> float:
@@ -55,20 +56,21 @@ def _melt(folder: Path) -> float:
     return float(np.percentile(kept.seconds, 50))
 
 
-def _bare(folder: Path) -> float:
-    """The p50 of `benchmarks.bare` on the very files that melt delivers."""
-    workload = Workload.model_validate(WORKLOAD)
+def bare(folder: Path, params: Mapping[str, Any], stop: StopRules) -> float:
+    """The p50 of `benchmarks.bare` on the very files that melt delivers, with these parameters of the engine."""
+    workload = Workload.model_validate({**WORKLOAD, "params": {**WORKLOAD["params"], **params}})
     request = Request(
         name=workload.name,
         model=model_file(workload, folder, lambda _: None),
         machine=platform.machine(),
         params=workload.params,
         inputs={},
-        stop=STOP,
+        stop=stop,
     )
     files = engine_named(workload.engine).prepare(request).files
     argv = [sys.executable, "-m", "benchmarks.bare", str(files["model"]), str(files["input.input"])]
-    argv += [str(value) for value in (STOP.warmup_s, STOP.warmup_n, STOP.min_s, STOP.min_n)]
+    argv += [str(value) for value in (stop.warmup_s, stop.warmup_n, stop.min_s, stop.min_n)]
+    argv += [str(workload.params["threads"]), str(int(workload.params["spin"]))]
     quiet = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
     done = subprocess.run(argv, capture_output=True, timeout=_LIMIT_S, check=False, env=quiet, text=True)
     if done.returncode:
