@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from melt.analysis.percentiles import Outliers, outliers
+from melt.analysis.two_modes import two_modes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,8 @@ class Summary:
     outliers: Outliers
     indicative: bool
     why_not: str | None = None
+    groups_apart: float | None = None
+    """Where the values lie in two groups, how far these are apart, a share: no interval holds what it promises."""
 
 
 def summarise(values: Sequence[float | None]) -> Summary:
@@ -74,6 +77,7 @@ def summarise(values: Sequence[float | None]) -> Summary:
         outliers=Outliers(tuple(int(at[i]) for i in found.tukey), tuple(int(at[i]) for i in found.mad)),
         indicative=n < MIN_SIGNIFICANT,
         why_not=None if half is not None else f"{n} of {MIN_RUNS} runs that an interval needs",
+        groups_apart=math.expm1(modes.apart) if scale == "log" and (modes := two_modes(scaled)).found else None,
     )
 
 

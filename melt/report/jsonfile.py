@@ -119,6 +119,8 @@ def _metric(cell: Cell, name: str) -> dict[str, Any]:
             "n_runs": summary.n,
             "indicative": summary.indicative,
         }
+        if summary.groups_apart is not None:
+            out["groups_apart_share"] = summary.groups_apart
         if summary.why_not:
             out["why_no_interval"] = summary.why_not
     if found.error_share is not None:

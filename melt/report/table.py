@@ -214,6 +214,9 @@ def row_notes(cell: Cell, main: Across | None = None) -> list[str]:
         notes.append(f"runs of {len(sessions)} sessions together: the interval does not know what differs between them")
     if main.summary.n > 0 and main.summary.indicative:
         notes.append(f"indicative: {counted(main.summary.n, 'run')}, of which nothing may be called significant")
+    if main.summary.groups_apart is not None:
+        apart = significant(100 * main.summary.groups_apart, 2)
+        notes.append(f"its runs lie in two groups, {apart} % apart: the interval does not hold what it promises")
     if main.summary.outliers.mad:
         notes.append(f"{counted(len(main.summary.outliers.mad), 'run')} far from the others, kept")
     return notes

@@ -60,3 +60,13 @@ def test_runs_without_the_metric_are_counted_and_outliers_keep_their_place() -> 
 def test_runs_all_alike_have_an_interval_of_no_width() -> None:
     found = summarise([2.5] * 5)
     assert (found.low, found.high) == (pytest.approx(2.5), pytest.approx(2.5))
+
+
+def test_runs_in_two_groups_are_told_and_keep_their_figures() -> None:
+    random = np.random.default_rng(12)
+    fast, slow = (level * np.exp(random.normal(0, 0.01, 10)) for level in (1.0, 1.5))
+    found = summarise([*fast, *slow])
+    assert found.groups_apart == pytest.approx(0.5, abs=0.03)
+    assert found.n == 20
+    assert summarise(list(fast)).groups_apart is None
+    assert summarise([*fast[:2], *slow[:2]]).groups_apart is None, "four values tell no groups"

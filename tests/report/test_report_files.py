@@ -391,3 +391,14 @@ def test_the_table_alone_is_the_reports_table(tmp_path: Path) -> None:
     stored(tmp_path, three())
     runs, _ = read_runs(tmp_path)
     assert summary_tables(runs) == reported(tmp_path).tables
+
+
+def test_runs_that_lie_in_two_groups_are_told_beside_their_interval(tmp_path: Path) -> None:
+    slots = [Made(block=block, p50_s=0.010 if block % 2 else 0.015, measured_s=1.0) for block in range(12)]
+    session = session_of(tmp_path, slots)
+    runs = [store(session, made, at) for at, made in enumerate(slots)]
+    told = re.compile(r"its runs lie in two groups, 5\d % apart: the interval does not hold what it promises")
+    (row,) = summary_tables(runs)[0].rows
+    assert any(map(told.fullmatch, row.notes))
+    (alike,) = summary_tables(runs[::2])[0].rows
+    assert not any(map(told.fullmatch, alike.notes))
