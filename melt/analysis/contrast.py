@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from scipy.special import nctdtrinc, stdtr, stdtrit
+from scipy.special import nctdtrinc, ndtri, stdtr, stdtrit
 
 from melt.analysis.summary import CONFIDENCE, MIN_RUNS, MIN_SIGNIFICANT
 from melt.analysis.two_modes import two_modes
@@ -66,6 +66,8 @@ class Contrast:
     why_not: str | None = None
     notes: tuple[str, ...] = ()
     """Such as values of two modes, or that do not vary at all."""
+    error: float | None = None
+    """The standard error of the log of the ratio."""
 
 
 def sense(metric: str) -> Sense:
@@ -117,6 +119,7 @@ def contrast(a: Sequence[float | None], b: Sequence[float | None], *, paired: bo
         paired=paired,
         detectable=_detectable(error, freedom),
         notes=notes + _of_two_modes(logs, paired=paired),
+        error=error,
     )
 
 
@@ -133,6 +136,18 @@ def adjusted(p: Sequence[float | None]) -> list[float | None]:
     return [None if value is None else float(next(values)) for value in p]
 
 
+def nameable(found: Contrast, delta: float = DELTA) -> float | None:
+    """The smallest change, as a share, to which `word` gives a name in 80 of 100 cases; None where it is not known.
+
+    The test has to find it (`detectable`), and the ratio has to come out beyond ±`delta`, which it does where the true
+    one lies .84 standard errors beyond that.
+    """
+    if found.detectable is None or found.error is None:
+        return found.detectable
+    beyond = math.log1p(delta) + float(ndtri(POWER)) * found.error
+    return max(found.detectable, math.expm1(beyond)) if beyond < _FURTHEST else None
+
+
 def word(found: Contrast, adjusted_p: float | None, metric: str, delta: float = DELTA) -> tuple[Word, str]:
     """The verdict and one sentence why; `equivalent` where the whole interval lies within ±`delta`.
 
@@ -147,7 +162,7 @@ def word(found: Contrast, adjusted_p: float | None, metric: str, delta: float = 
         return "inconclusive", f"{said}; there is no interval: {found.why_not}"
     runs = f"{found.n_a} pairs" if found.paired else f"{found.n_a} and {found.n_b} runs"
     said += f" ({found.low:.4g} to {found.high:.4g}, {runs}, {'p' if adjusted_p is None else 'adjusted p'} {_p(p)})"
-    could = _could_be_found(found.detectable)
+    could = _could_be_found(nameable(found, delta))
     if max(-math.log(found.low), math.log(found.high)) <= math.log1p(delta):
         return "equivalent", f"{said}: all of it within ±{delta:.1%}{could}"
     if min(found.n_a, found.n_b) < MIN_SIGNIFICANT:
@@ -155,7 +170,8 @@ def word(found: Contrast, adjusted_p: float | None, metric: str, delta: float = 
     if p > FALSE_DISCOVERY_RATE:
         return "inconclusive", f"{said}: no certain difference, nor all of it within ±{delta:.1%}{could}"
     if abs(math.log(found.ratio)) <= math.log1p(delta):
-        return "inconclusive", f"{said}: likely a difference, and as likely as not within ±{delta:.1%}{could}"
+        near = f"b differs, but that it does by more than the ±{delta:.1%} that count as none is not shown"
+        return "inconclusive", f"{said}: {near}{could}"
     lower, higher = _WORDS[sense(metric)]
     return (higher if found.ratio > 1 else lower), f"{said}{could}"
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Scope = Literal["all", "energy"]
-UNKNOWN = "a key that this melt does not know: hard, so that nothing unlike is compared"
+UNKNOWN = "melt itself does not know it, an importer or a newer melt does: hard, so that nothing unlike is compared"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from melt.analysis.chance import controlled, least_likely
 from melt.analysis.levels import ESTABLISHED, LEAST_CHANGE, PROVISIONAL, Level, Limits, chance, level_of, limits
 from melt.analysis.steps import Step, steps
 
@@ -26,12 +27,11 @@ __all__ = [
     "Step",
     "controlled",
     "gate",
+    "least_likely",
     "steps",
 ]
 
 HISTORY = ESTABLISHED
-FALSE_SHARE = 0.05
-"""Of the confirmed changes of one night, so many may be chance (the q of Benjamini and Hochberg)."""
 _REACH = 3
 """× the history: older nights have no say in what tonight's baseline is."""
 _BACK = 0.5
@@ -132,9 +132,10 @@ class _Seen:
 def gate(nights: Sequence[Night], *, history: int = HISTORY) -> Finding:
     """Judge the last night of a series, oldest first, by at most `history` nights before it.
 
-    A night stands on its first session with values; later ones of the night only confirm. Nights without values are
-    gaps. A night that lies outside enters the baseline when the next one does not; two or more in a row on one side
-    do not, until they are `history` nights: from then on they are the baseline.
+    A night stands on its first session with values. Later ones of the night confirm; where the last of them alone lies
+    outside, that is suspect, and confirms nothing. Nights without values are gaps. A night that lies outside enters the
+    baseline when the next one does not; two or more in a row on one side do not, until they are `history` nights: from
+    then on they are the baseline.
     """
     recent = nights[-_REACH * history - 1 :]
     log = _positive(recent)
@@ -151,7 +152,8 @@ def gate(nights: Sequence[Night], *, history: int = HISTORY) -> Finding:
         return replace(_no_verdict(few, alike), value=value, nights=len(past.base))
     if not log and allowed.centre == 0:
         return _from_zero(value, len(past.base), alike)
-    return replace(_judged(tonight, past, allowed, log=log), value=value, day_correlation=alike)
+    told = replace(_judged(tonight, past, allowed, log=log), value=value, day_correlation=alike)
+    return _last_session(told, tonight, past, log=log) if told.found == "ok" else told
 
 
 def _judged(tonight: _Known, past: _Past, allowed: Limits, *, log: bool) -> Finding:
@@ -186,6 +188,29 @@ def _judged(tonight: _Known, past: _Past, allowed: Limits, *, log: bool) -> Find
         since=(before[0] if before else tonight).name if side else None,
         weaker=found == "confirmed" and seen.shared,
         rule=said,
+    )
+
+
+def _last_session(found: Finding, tonight: _Known, past: _Past, *, log: bool) -> Finding:
+    """The finding of a night within its limits, or of its last session where that one is not.
+
+    Else a session that somebody made in the afternoon would hide what the night's own shows.
+    """
+    session, level = tonight.reruns[-1] if tonight.reruns else (None, tonight.first)
+    allowed = past.limits(level.runs, log=log)
+    if session is None or allowed is None or not allowed.side(level):
+        return found
+    change, limit = allowed.share(level.at, log=log), allowed.share_of_limit(log=log)
+    return replace(
+        found,
+        found="suspect" if past.established else "provisional",
+        change=change,
+        limit=limit,
+        p=chance([level], past.base, established=past.established, shared=False),
+        value=level.back(log=log),
+        since=tonight.name,
+        rule=f"{found.rule}; but the night's last session, {session.session}, lies {change:+.1%} off, outside "
+        f"±{limit:.1%} ({allowed.why}); no other session has seen it yet",
     )
 
 
@@ -277,24 +302,3 @@ def _day_correlation(nights: Sequence[Night]) -> float | None:
     da, db = ([value - middle for value in values] for values, middle in (a, b))
     spread = math.sqrt(sum(x * x for x in da) * sum(y * y for y in db))
     return sum(x * y for x, y in zip(da, db, strict=True)) / spread if spread > 0 else None
-
-
-def controlled(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings of all series of one night, with false alarms controlled over them all.
-
-    A confirmed one that so many series would give by chance becomes a suspect, and its `rule` says so. By Benjamini
-    and Hochberg (1995) over every finding that has a `p`.
-    """
-    ranked = sorted(one.p for one in findings if one.p is not None)
-    passed = [p for rank, p in enumerate(ranked, 1) if p <= FALSE_SHARE * rank / len(ranked)]
-    worst = max(passed, default=-1.0)
-    return [_controlled(one, len(ranked), worst) for one in findings]
-
-
-def _controlled(one: Finding, series: int, worst: float) -> Finding:
-    if one.p is None or one.p <= worst or one.found not in ("confirmed", "provisional"):
-        return one
-    said = f"{one.rule}; by chance (p = {one.p:.1g}) so much is to be expected somewhere in {series:,} series"
-    if one.found == "provisional":
-        return replace(one, rule=said)
-    return replace(one, found="suspect", weaker=False, rule=f"{said}, so it is not confirmed")

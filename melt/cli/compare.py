@@ -17,6 +17,7 @@ from melt.compare import Asked, compare_folders
 from melt.errors import NotComparable, UsageError
 from melt.report.compare_files import compare_data, refusal_data, write_comparison
 from melt.report.compare_table import delta_lines, headed_tables, in_short, overall_lines, title
+from melt.report.numbers import significant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from melt.report.table import Table
 
 EXAMPLE = "Example: **melt compare results/before results/after**"
-_MOST_LINES = 12
+_MOST_LINES = 24
 _MOST_ROWS = 60
+_WIDE = 110
+"""Columns of a terminal that has room for the whole table."""
 _VERDICT, _NO_DIFFERENCE = 2, ("equivalent", "inconclusive")
 _LONGEST = 200
 """Of a reason: a picture has room for so much."""
@@ -104,8 +107,9 @@ def _print(found: Comparison) -> None:
         if len(table.rows) > _MOST_ROWS:
             out.print(f"and {len(table.rows) - _MOST_ROWS} more rows: --out FOLDER or --json has all", soft_wrap=True)
     out.print(plain(in_short(found)), soft_wrap=True)
-    for line in overall_lines(found):
-        out.print(plain(line), soft_wrap=True)
+    if out.width < _WIDE:
+        _print_some(_undecided(found))
+    _print_some(overall_lines(found), "")
     alone = [f"only in {one.side}: {one.device} {one.cell} ({one.runs} runs): {one.why}" for one in found.unmatched]
     _print_some(alone)
     _print_some([f"caveat: {text}" for text in (*found.caveats, *_caveats(found))])
@@ -120,6 +124,15 @@ def _most_telling(table: Table) -> Table:
     return replace(table, rows=tuple(table.rows[at] for at in sorted(kept)))
 
 
+def _undecided(found: Comparison) -> list[str]:
+    """What could have been detected where nothing was: a narrow terminal has no room for it in the table."""
+    return [
+        f"{one.device} {one.cell} {one.metric}: detectable is {significant(100 * one.found.detectable, 2)} %"
+        for one in found.verdicts
+        if one.word == "inconclusive" and one.found is not None and one.found.detectable is not None
+    ]
+
+
 def _caveats(found: Comparison) -> list[str]:
     """Of single figures, each once."""
     return list(
@@ -129,9 +142,9 @@ def _caveats(found: Comparison) -> list[str]:
     )
 
 
-def _print_some(lines: Sequence[str]) -> None:
+def _print_some(lines: Sequence[str], style: str = "dim") -> None:
     for line in lines[:_MOST_LINES]:
-        out.print(Text(_clean(line), "dim"), soft_wrap=True)
+        out.print(Text(_clean(line), style), soft_wrap=True)
     if len(lines) > _MOST_LINES:
         out.print(Text(f"and {len(lines) - _MOST_LINES} more of these: --out FOLDER writes all", "dim"), soft_wrap=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from melt.errors import UsageError
 from melt.nightly import judge
 from melt.report.folder import refuse_a_runs_own
 from melt.report.gate_files import gate_data, gate_md, write_files
-from melt.report.gate_words import MOST, change_of, correlation, headline, steps_of
+from melt.report.gate_words import MOST, about_the_night, change_of, correlation, headline, missing_lines, steps_of
 from melt.report.junit import junit_xml
 from melt.report.numbers import counted
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from melt.nightly import Judged, NightResult
 
 EXAMPLE = "Example: **melt gate results/nightly --junit gate.xml --md summary.md**"
+FEW = 5
+"""So many are listed of findings that tell little one by one: suspects as chance gives them, a device that drifted."""
 _COLOURS = {"fail": "bold red", "nothing judged": "bold red", "pass": "bold green"}
 
 
@@ -46,9 +49,7 @@ def gate(
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Write gate.json, gate.md and gate.xml into this folder.")
     ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 1 as well where something is missing or quarantined.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 as well where the night is incomplete.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge the last night of a suite against the nights before it: exit 1 on a confirmed change.
@@ -62,7 +63,7 @@ def gate(
         refuse_a_runs_own(out_folder)
     if not results.is_dir():
         raise UsageError(f"{results} is not a folder of results: name a suite's, such as results/nightly")
-    result = judge(results, history=history, axis=axis, metrics=metric or (), say=say)
+    result = judge(results, history=history, axis=axis, metrics=metric or (), now_s=time.time(), say=say)
     data = gate_data(result, strict=strict)
     files: dict[Path, bytes] = {}
     if out_folder is not None:
@@ -90,37 +91,38 @@ def _tell(result: NightResult) -> None:
     axis = f", {result.axis} may change" if result.axis else ""
     _line(f"suite {result.suite}, night {result.night}, {counted(result.nights, 'night')}{axis}")
     _findings("confirmed", result.of("confirmed"))
-    _findings("suspect", result.of("suspect"))
-    if result.confirm and result.of("suspect"):
+    notable = sum(one.notable for one in result.judged)
+    _findings("suspect", result.of("suspect"), most=min(max(FEW, notable), MOST))
+    if result.confirm:
         _line("  to confirm it tonight run again, after a reboot if you can (without one the confirmation is weaker):")
         _line(f"  {result.confirm}")
-    _lines("missing", [f"{one.name}: {one.why}" for one in result.missing])
+    _lines("missing", missing_lines(result.missing))
     _lines("quarantined: the device drifted", [f"{one.device}: {one.why}" for one in result.quarantined])
-    _findings("quarantined", result.of("quarantined"))
+    _findings("quarantined", result.of("quarantined"), most=FEW)
     _findings("provisional, fewer than 14 nights", result.of("provisional"))
-    _lines("warnings", [*result.unplanned, *result.warnings])
+    _lines("warnings", [*about_the_night(result), *result.warnings])
     told = correlation(result.judged)
     if told:
         _line(told)
 
 
-def _findings(title: str, found: Sequence[Judged]) -> None:
+def _findings(title: str, found: Sequence[Judged], most: int = MOST) -> None:
     lines = []
     for one in found:
         steps = steps_of(one)
         lines.append(
             f"{one.direction}: {one.series.device} {one.series.cell} {change_of(one)}{f'; {steps}' * bool(steps)}"
         )
-    _lines(title, lines)
+    _lines(title, lines, most)
 
 
-def _lines(title: str, lines: Sequence[str]) -> None:
+def _lines(title: str, lines: Sequence[str], most: int = MOST) -> None:
     if lines:
         out.print(f"[bold]{plain(title)}[/] ({len(lines)})", soft_wrap=True)
-    for line in lines[:MOST]:
+    for line in lines[:most]:
         _line(f"  {line}")
-    if len(lines) > MOST:
-        _line(f"  and {len(lines) - MOST} more: --out FOLDER writes all")
+    if len(lines) > most:
+        _line(f"  and {len(lines) - most} more: --out FOLDER writes all")
 
 
 def _line(text: str) -> None:

@@ -55,7 +55,8 @@ def import_results(
         out.print(f"nothing was written: this was a dry run, for {plain(results / suite)}", soft_wrap=True)
     else:
         where = results / suite
-        out.print(plain(f"{len(stored)} runs are in {where}: 'melt report {where}' shows them"), soft_wrap=True)
+        runs = "1 run is" if len(stored) == 1 else f"{len(stored)} runs are"
+        out.print(plain(f"{runs} in {where}: 'melt report {where}' shows them"), soft_wrap=True)
 
 
 def _nothing(path: Path, found: Gathered, planned: Plan) -> str:
@@ -64,6 +65,8 @@ def _nothing(path: Path, found: Gathered, planned: Plan) -> str:
     if reasons:
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
         return f"nothing to import of {path}: {reasons[0]}{more}"
+    if not found.unknown:
+        return f"{path} holds no file: name one of another tool, or a folder of them"
     tools = ", ".join(one.tool for one in IMPORTERS)
     return (
         f"{path}: none of its {len(found.unknown)} files is of a tool that melt knows ({tools}): say which with --tool"

@@ -6,7 +6,8 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from melt.analysis.fingerprint import canonical
+from melt.analysis.fingerprint import NAMED_BY, canonical
+from melt.compare.behind import LOST, PARTIAL, partial_of_all
 from melt.compare.result import shown
 
 if TYPE_CHECKING:
@@ -36,13 +37,37 @@ def soft_caveats(runs: Runs, pair: Pair) -> tuple[str, ...]:
     return tuple(caveats)
 
 
+def axis_not_known(pair: Pair, axis: str) -> tuple[str, ...]:
+    """That one side does not know the key that the axis goes by, so that it may be the other's as well."""
+    a, b = pair.a[0].keys, pair.b[0].keys
+    key = next((key for key in NAMED_BY.get(axis, (axis,)) if canonical(a.get(key)) != canonical(b.get(key))), None)
+    unknown = [name for name, keys in (("a", a), ("b", b)) if key is not None and keys.get(key) is None]
+    return tuple(f"{key} is not known of {name}: that the sides differ in it is not shown" for name in unknown)
+
+
+def suites_differ(pair: Pair) -> tuple[str, ...]:
+    """That runs of one folder are of several suites, whose protocols no key of a fingerprint holds whole."""
+    of_a, of_b = (sorted({config.suite for config in side}) for side in (pair.a, pair.b))
+    if of_a == of_b:
+        return ()
+    told = f"{', '.join(of_a)} and {', '.join(of_b)}"
+    return (f"of other suites, {told}: how long and how often they measure may differ",)
+
+
 def caveats_of(runs: Runs, matched: Sequence[Matched], indexes: Mapping[str, Index]) -> tuple[str, ...]:
-    """Of the whole comparison: each once, with the cells that it is about."""
+    """Of the whole comparison: each once, with the cells that it is about.
+
+    What the runs of many cells are like is told once over all of them; each cell has its own besides.
+    """
     of_cells: dict[str, list[str]] = defaultdict(list)
+    several = len({(one.a_side, one.b_side) for one in matched}) > 1
     for one in matched:
         for caveat in one.caveats:
-            of_cells[caveat].append(f"{one.device} {one.cell}")
-    caveats = [_about(caveat, cells, len(matched)) for caveat, cells in of_cells.items()]
+            of_cells[caveat].append(f"{one.b_side}: {one.device} {one.cell}" if several else f"{one.device} {one.cell}")
+    in_sum = [partial_of_all(runs)] if _drop_many(of_cells, PARTIAL) else []
+    # their sum is a note
+    _drop_many(of_cells, LOST)
+    caveats = [*in_sum, *(_about(caveat, cells, len(matched)) for caveat, cells in of_cells.items())]
     caveats += _suites(runs) if len(indexes) > 1 else ()
     told: dict[str, int] = defaultdict(int)
     for text, count in runs.table["caveats"].value_counts().items():
@@ -50,6 +75,16 @@ def caveats_of(runs: Runs, matched: Sequence[Matched], indexes: Mapping[str, Ind
             told[caveat] += int(count)
     caveats += [f"{caveat} (said of {count} of {len(runs.table)} runs)" for caveat, count in told.items() if count]
     return tuple(caveats)
+
+
+def _drop_many(of_cells: dict[str, list[str]], kind: str) -> bool:
+    """Whether so many cells have caveats of a kind that none would be read; they are taken out then."""
+    mine = [caveat for caveat in of_cells if caveat.startswith(kind)]
+    if len(mine) <= _NAMED and len({cell for caveat in mine for cell in of_cells[caveat]}) <= _NAMED:
+        return False
+    for caveat in mine:
+        del of_cells[caveat]
+    return True
 
 
 def labels_of(runs: Runs) -> tuple[str, ...]:

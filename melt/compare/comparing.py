@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from melt.analysis.contrast import adjusted, word
+from melt.analysis.contrast import adjusted, nameable, word
 from melt.analysis.fingerprint import AXES, KEYS, axis_keys, canonical, differences
-from melt.compare.about import caveats_of, labels_of, soft_caveats
+from melt.compare.about import axis_not_known, caveats_of, labels_of, soft_caveats, suites_differ
+from melt.compare.behind import Lost, partial
 from melt.compare.contrasts import Figures, figures
 from melt.compare.delta import Deltas, deltas
 from melt.compare.figures import ALL, chosen
@@ -52,9 +53,12 @@ class _Cell:
     name: str
 
 
-def compared(indexes: Mapping[str, Index], histories: Sequence[pd.DataFrame], asked: Asked) -> Comparison:
+def compared(
+    indexes: Mapping[str, Index], histories: Sequence[pd.DataFrame], asked: Asked, labels: Sequence[str] = ()
+) -> Comparison:
     """Compare the runs of one folder, or of two, by name; `histories` are the whole indexes of their suites.
 
+    `labels` stand beside every figure, with those that the runs themselves give.
     Raises NotComparable where they differ in what must be the same, and UsageError where there is nothing to compare.
     """
     runs = _runs(indexes, asked.axis)
@@ -72,7 +76,8 @@ def compared(indexes: Mapping[str, Index], histories: Sequence[pd.DataFrame], as
     wanted = chosen(runs.metrics, asked.metrics)
     limits = deltas(histories, wanted, asked.delta)
     verdicts = _verdicts(cells, runs, wanted, limits, along, named=bool(asked.metrics) and ALL not in asked.metrics)
-    matched, stamps = [_matched(cell, runs) for cell in cells], _stamps(asked.allowed, cells)
+    lost = Lost(runs)
+    matched = [_matched(cell, runs, lost, asked.axis, one_folder=len(names) == 1) for cell in cells]
     return Comparison(
         a=names[0],
         b=names[1] if len(names) > 1 else None,
@@ -84,10 +89,10 @@ def compared(indexes: Mapping[str, Index], histories: Sequence[pd.DataFrame], as
         unmatched=tuple(alone),
         overall=_overall(verdicts),
         allowed=dict(asked.allowed),
-        stamps=stamps,
+        stamps=_stamps(asked.allowed, cells),
         caveats=caveats_of(runs, matched, indexes),
-        notes=_notes(runs, indexes),
-        labels=labels_of(runs),
+        notes=_notes(lost, indexes),
+        labels=(*labels_of(runs), *labels),
     )
 
 
@@ -198,6 +203,7 @@ def _verdicts(
 def _verdict(cell: _Cell, one: Figures, p: float | None, unit: str, limits: Deltas) -> Verdict:
     delta = _of_devices(cell.pair, one.metric, limits)
     said, why = (None, one.refused or "") if one.found is None else word(one.found, p, one.metric, delta[0])
+    found = one.found and replace(one.found, detectable=nameable(one.found, delta[0]))
     return Verdict(
         *cell.versus.names,
         device=cell.pair.device,
@@ -206,7 +212,7 @@ def _verdict(cell: _Cell, one: Figures, p: float | None, unit: str, limits: Delt
         unit=unit,
         a=one.a,
         b=one.b,
-        found=one.found,
+        found=found,
         p_adjusted=p,
         word=said,
         why=why,
@@ -235,6 +241,7 @@ def _overall(verdicts: Sequence[Verdict]) -> tuple[Overall, ...]:
         Overall(
             *key,
             cells=len(group),
+            words=dict(Counter(one.word for _, one in group if one.word is not None)),
             ratio=math.exp(math.fsum(math.log(ratio) for ratio, _ in group) / len(group)),
             highest=_extreme(*max(group, key=lambda one: one[0])),
             lowest=_extreme(*min(group, key=lambda one: one[0])),
@@ -250,8 +257,9 @@ def _extreme(ratio: float, one: Verdict) -> Extreme:
 # ------------------------------------------------------------------------------------------- what stands beside them
 
 
-def _matched(cell: _Cell, runs: Runs) -> Matched:
+def _matched(cell: _Cell, runs: Runs, lost: Lost, axis: str, *, one_folder: bool) -> Matched:
     pair = cell.pair
+    about = (*axis_not_known(pair, axis), *(suites_differ(pair) if one_folder else ()))
     return Matched(
         *cell.versus.names,
         device=pair.device,
@@ -259,7 +267,7 @@ def _matched(cell: _Cell, runs: Runs) -> Matched:
         runs_a=tuple(map(str, runs.told(pair.a, "run_id"))),
         runs_b=tuple(map(str, runs.told(pair.b, "run_id"))),
         differs=tuple(differences(pair.a[0].keys, pair.b[0].keys)),
-        caveats=soft_caveats(runs, pair),
+        caveats=(*about, *soft_caveats(runs, pair), *partial(runs, pair), *lost.of(pair)),
     )
 
 
@@ -281,12 +289,8 @@ def _stamps(allowed: Iterable[tuple[str, str]], cells: Sequence[_Cell]) -> tuple
     return tuple(stamps)
 
 
-def _notes(runs: Runs, indexes: Mapping[str, Index]) -> tuple[str, ...]:
-    notes = []
-    if len(runs.others):
-        others = Counter(runs.others["device"].astype(str))
-        told = ", ".join(f"{count} of {device}" for device, count in others.items())
-        notes.append(f"runs that do not count (skipped, failed, invalid, or run again later): {told}")
+def _notes(lost: Lost, indexes: Mapping[str, Index]) -> tuple[str, ...]:
+    notes = [*lost.note()]
     for index in indexes.values():
         notes += [f"not read: {one.path}: {one.why}" for one in index.unreadable]
         notes += index.notes

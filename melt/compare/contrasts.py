@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from melt.compare.match import Along, Pair
     from melt.compare.runs import Runs, Values
 
-DRIFT = "the runs are not paired by block: a drift between the sides is in the ratio"
+DRIFT = (
+    "the runs are not paired by block: a drift between the sides is in the ratio, and what one session differs from "
+    "another by anyway is not in its interval"
+)
 _OFF_BY = "the interval is of the runs among themselves: each figure may be off, by its instrument, by"
 _MOST_UNEQUAL = 2
 """Pairs count where they hold at least one of so many runs of the side that has fewer."""
@@ -51,6 +54,7 @@ def figures(runs: Runs, pair: Pair, metric: str, along: Along, *, asked: bool) -
     refused, caveats = _forbidden(pair, metric, a, b, along)
     if refused is not None:
         return Figures(metric, _mean(a), _mean(b), None, refused)
+    caveats = (*caveats, *_without(runs, pair, metric, a, b))
     found, paired, lone = _contrasted(a, b, pairs="device" not in along.varying)
     if not found.paired:
         caveats = (*caveats, DRIFT) if along.axis != "device" else caveats
@@ -61,6 +65,17 @@ def figures(runs: Runs, pair: Pair, metric: str, along: Along, *, asked: bool) -
         caveats = (*caveats, f"{_OFF_BY} up to {off_by:.1%} of it")
     total = " / ".join(dict.fromkeys((*a.totals, *b.totals))) or None
     return Figures(metric, _mean_of(paired[0]), _mean_of(paired[1]), found, None, total, caveats)
+
+
+def _without(runs: Runs, pair: Pair, metric: str, a: Values, b: Values) -> tuple[str, ...]:
+    """How many runs of each side count and have no such figure, with the first reason."""
+    told = []
+    for name, configs, side in (("a", pair.a, a), ("b", pair.b, b)):
+        all_runs = runs.count(configs)
+        if side.value.size < all_runs:
+            of = f"{all_runs - side.value.size} of {all_runs} runs of {name}"
+            told.append(f"{of} have no {metric} ({runs.reason(configs, metric)})")
+    return tuple(told)
 
 
 def _contrasted(a: Values, b: Values, *, pairs: bool) -> tuple[Contrast, tuple[list[float], list[float]], int]:

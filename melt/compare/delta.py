@@ -18,6 +18,8 @@ NIGHTS = 5
 """So many nights of a cell tell how far they lie apart."""
 _TO_SD = 1.4826
 _FACTOR = 2.0
+_OF_TWO = 2**0.5
+"""A step has the noise of two nights."""
 _OF_SERIES = ["suite", "device", "cell", "hard", "metric"]
 
 
@@ -50,9 +52,10 @@ class Deltas:
 
 
 def deltas(histories: Collection[pd.DataFrame], metrics: Collection[str], given: float | None) -> Deltas:
-    """From the whole index of each suite that is compared: 2 × 1.4826 × the MAD of the logs of the nights' medians.
+    """From the whole index of each suite that is compared: 2 × 1.4826 ÷ √2 × the MAD of the steps between nights.
 
-    Each cell's nights are taken about their own median, and a device's cells together.
+    A step is of the logs of the medians of a cell's night and its next; a device's cells are taken together. Steps,
+    since a night on which the level changed is one step among many, and would else make nights of both levels noise.
     """
     if given is not None:
         return Deltas(given, {})
@@ -62,13 +65,14 @@ def deltas(histories: Collection[pd.DataFrame], metrics: Collection[str], given:
     table = pd.concat(medians, keys=range(len(medians)), names=["history"]).reset_index("history")
     found: dict[tuple[str, str], tuple[float, int, int]] = {}
     for (device, metric), mine in table.groupby(["device", "metric"], observed=True, sort=False):
-        spread = float(np.expm1(_FACTOR * _TO_SD * np.median(np.abs(mine["off"].to_numpy()))))
+        steps = np.abs(mine["step"].dropna().to_numpy())
+        spread = float(np.expm1(_FACTOR * _TO_SD / _OF_TWO * np.median(steps)))
         found[str(device), str(metric)] = (spread, len(mine[["history", "series"]].drop_duplicates()), len(mine))
     return Deltas(None, found)
 
 
 def _medians(frame: pd.DataFrame, metrics: Collection[str]) -> pd.DataFrame | None:
-    """A row a series and night: how far the log of its median lies off the series' own; None where nothing is long."""
+    """A row a series and night: how far the log of its median lies from the night's before; None where none is long."""
     if frame["session"].nunique() < NIGHTS:
         return None
     wanted = frame["metric"].isin(list(metrics)) & frame["counts"].to_numpy(dtype=bool) & (frame["value"] > 0)
@@ -99,7 +103,7 @@ def _medians(frame: pd.DataFrame, metrics: Collection[str]) -> pd.DataFrame | No
     each = small.groupby(["series", "night"], sort=False).agg(
         device=("device", "first"), metric=("metric", "first"), log=("log", "median")
     )
-    each = each.reset_index()
+    each = each.reset_index().sort_values(["series", "night"], kind="stable")
     of_series = each.groupby("series")["log"]
-    each["off"] = each["log"] - of_series.transform("median")
+    each["step"] = of_series.diff()
     return each[(of_series.transform("size") >= NIGHTS).to_numpy(dtype=bool)]

@@ -33,11 +33,11 @@ def chosen(there: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
     Where the results have no main one, such as those of another tool, all. Raises UsageError for one that no run has.
     """
+    for name in wanted:
+        if name not in (*there, ALL):
+            raise UsageError(f"--metric {name}: no run here has such a metric: {nearest(name, (*there, ALL))}")
     if ALL in wanted:
         return list(there)
-    for name in wanted:
-        if name not in there:
-            raise UsageError(f"--metric {name}: no run here has such a metric: {nearest(name, (*there, ALL))}")
     if wanted:
         return list(dict.fromkeys(wanted))
     return [name for name in MAIN if name in there] or list(there)

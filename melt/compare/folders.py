@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from melt.compare.comparing import compared
 from melt.errors import UsageError
 from melt.history.index import read, suites
+from melt.store import StoredRun, read_run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from melt.compare.comparing import Asked
@@ -26,7 +28,23 @@ def compare_folders(a: Path, b: Path | None, asked: Asked) -> Comparison:
     folders = [a] if b is None else [a, b]
     indexes = {name: read(folder) for name, folder in zip(_names(folders), folders, strict=True)}
     histories = _histories(folders, indexes) if asked.delta is None else []
-    return compared(indexes, [index.frame for index in histories], asked)
+    labels = _unverified(zip(folders, indexes.values(), strict=True))
+    return compared(indexes, [index.frame for index in histories], asked, labels)
+
+
+def _unverified(indexes: Iterable[tuple[Path, Index]]) -> tuple[str, ...]:
+    """The profiles that nobody has tried on the hardware, as the first and the last run of each device tell."""
+    found = set()
+    for folder, index in indexes:
+        below = suites(folder)
+        frame = index.frame[index.frame["counts"].to_numpy(dtype=bool)]
+        ends = [frame.drop_duplicates(["suite", "device", "profile"], keep=keep) for keep in ("first", "last")]
+        for at in dict.fromkeys(str(one) for end in ends for one in end["folder"]):
+            # a suite's folder may have been given another name since
+            for run in (read_run(suite / at) for suite in below if (suite / at).is_dir()):
+                if isinstance(run, StoredRun) and not run.record.profile_verified:
+                    found.add(run.record.profile)
+    return tuple(f"profile {profile} is not verified on the hardware" for profile in sorted(found))
 
 
 def _names(folders: list[Path]) -> list[str]:

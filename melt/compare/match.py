@@ -12,7 +12,7 @@ from melt.compare.result import Unmatched, shown
 from melt.errors import NotComparable, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from melt.analysis.fingerprint import Difference
     from melt.compare.runs import Config
@@ -82,8 +82,9 @@ def match(
     _refuse_unlike(a, b, left, along, sides)
     order = {config.number: place for place, config in enumerate(a)}
     pairs.sort(key=lambda pair: order[pair.a[0].number])
-    alone = [(c, _why_alone(c, sides[1], b, along)) for c in left[0]]
-    alone += [(c, _why_alone(c, sides[0], a, along)) for c in left[1]]
+    taken = {c.number: other[0] for p in pairs for mine, other in ((p.a, p.b), (p.b, p.a)) for c in mine}
+    alone = [(c, _why_alone(c, sides[1], b, along, taken)) for c in left[0]]
+    alone += [(c, _why_alone(c, sides[0], a, along, taken)) for c in left[1]]
     return pairs, alone
 
 
@@ -260,13 +261,18 @@ def _table(rows: Sequence[tuple[str, Difference]]) -> list[Row]:
     return table[:_MOST_ROWS]
 
 
-def _why_alone(config: Config, other_side: str, others: Collection[Config], along: Along) -> str:
+def _why_alone(
+    config: Config, other_side: str, others: Collection[Config], along: Along, taken: Mapping[int, Config]
+) -> str:
     there = [other for other in others if other.device == config.device or "device" in along.varying]
     if not there:
         return f"{other_side} has no run of device {config.device} that counts"
     alike = [other for other in there if not _unlike(config, other, along)]
     if alike:
         names = ", ".join(sorted({other.cell for other in alike})[:_NAMED])
+        if all(other.number in taken for other in alike):
+            by = taken[alike[0].number]
+            return f"what is like it in {other_side}, {names}, is compared with {by.cell} of suite {by.suite}"
         return f"several cells are alike in every key, and which belong together cannot be told: {names}"
     nearest = min(there, key=lambda other: len(_unlike(config, other, along)))
     keys = ", ".join(one.key for one in _unlike(config, nearest, along))

@@ -85,6 +85,8 @@ class Overall:
     b_side: str
     metric: str
     cells: int
+    words: Mapping[str, int]
+    """How many of these cells bear each verdict."""
     ratio: float
     highest: Extreme
     lowest: Extreme

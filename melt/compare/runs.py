@@ -12,11 +12,16 @@ import pandas as pd
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+About = Literal["run_id", "soft", "session", "verdict", "reasons"]
 Codes = np.ndarray[tuple[int], np.dtype[np.int64]]
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 _CONFIG = ("side", "suite", "device", "workload", "cell", "hard", "simulated", "synthetic_model", "imported")
-_RUN = (*_CONFIG, "suite_sha256", "session", "run_id", "block", "soft", "caveats", "counts")
+_ABOUT: tuple[About, ...] = ("run_id", "soft", "session", "verdict", "reasons")
+_RUN = (
+    *(*_CONFIG, "suite_sha256", "session", "run_id", "block"),
+    *("status", "verdict", "reasons", "soft", "caveats", "counts"),
+)
 _FIGURE = ("metric", "value", "error", "unit", "total", "reason", "metric_version")
 _NUMBERS = ("value", "error", "block", "metric_version")
 _TRUTHS = ("simulated", "synthetic_model", "counts")
@@ -65,7 +70,7 @@ class Runs:
         order = np.argsort(of_config, kind="stable")
         firsts = np.unique(of_config[order], return_index=True)[1]
         self._of_config = np.split(order, firsts[1:])
-        self._columns = {name: np.asarray(self.table[name], dtype=object) for name in ("run_id", "soft", "session")}
+        self._columns = {name: np.asarray(self.table[name], dtype=object) for name in _ABOUT}
         heads = self.table.iloc[order[firsts]]
         self.configs = _configs(heads)
         self._figures = _sorted_figures(frame, code, counts, self.table)
@@ -89,7 +94,11 @@ class Runs:
         found = (figures.reasons.get((config.number, code)) for config in configs)
         return next((reason for reason in found if reason), "not_recorded: no run's record has such a metric")
 
-    def told(self, configs: Sequence[Config], column: Literal["run_id", "soft", "session"]) -> list[Any]:
+    def count(self, configs: Sequence[Config]) -> int:
+        """How many runs some configurations have, with a value or without."""
+        return sum(len(self._of_config[config.number]) for config in configs)
+
+    def told(self, configs: Sequence[Config], column: About) -> list[Any]:
         """What the runs of some configurations say, a value a run."""
         return [value for config in configs for value in self._columns[column][self._of_config[config.number]].tolist()]
 

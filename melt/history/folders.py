@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from melt.records import METRIC_VERSION
-from melt.store import Unreadable
+from melt.store import HALF, Unreadable, half_a_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,8 +20,6 @@ LARGEST_BYTES = 32 << 20
 
 Level = Literal["run", "session", "suite", "results"]
 _RECORD = re.compile(r"run\.json|analysis-[1-9][0-9]{0,5}\.json")
-_RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
-_RAW = frozenset({"events.jsonl", "trace.parquet", "agent.log"})
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,8 @@ def level_of(path: Path) -> Level | None:
 def listing(suite: Path, parts: Sequence[str] = ()) -> Listing:
     """Every run folder of the suite's sessions, or of one session or run (`parts` of its path). Raises OSError.
 
-    What is being written and what is hidden is left out. No file is opened: a run's stamp is made of the sizes and
-    times of its records.
+    What is being written and what is hidden is left out, and a link to what is listed anyway. No file is opened: a
+    run's stamp is made of the sizes and times of its records.
     """
     runs: dict[str, RunFolder] = {}
     unreadable: list[Unreadable] = []
@@ -97,21 +95,23 @@ def shown(name: str) -> str:
 
 def _folders(above: Path) -> list[str]:
     with os.scandir(above) as entries:
-        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+        found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+        inside = f"{os.path.realpath(above)}{os.sep}"
+        return sorted(e.name for e in found if not (e.is_symlink() and os.path.realpath(e.path).startswith(inside)))
 
 
 def _stamp(folder: str, name: str) -> str | None:
     """Of a run's folder; None where it is something else. Raises OSError, and ValueError for half a run."""
     found: dict[str, os.stat_result] = {}
-    raw = _RUN_ID.fullmatch(name) is not None
+    files: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
+            files.append(entry.name)
             if entry.name.endswith(".json") and _RECORD.fullmatch(entry.name):
                 found[entry.name] = entry.stat()
-            raw = raw or entry.name in _RAW
     if "run.json" not in found:
-        if raw:
-            raise ValueError("it has no run.json: half a run's folder, such as an interrupted copy leaves")
+        if half_a_run(name, files):
+            raise ValueError(HALF)
         return None
     for file, about in found.items():
         if not stat.S_ISREG(about.st_mode):

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from melt.errors import UsageError
+from melt.history.copies import copies
 from melt.history.file import Kept, alone, load, save
 from melt.history.folders import Level, level_of, listing, shown
-from melt.history.rows import Rows, beyond, compact, joined, only, stamps, together
+from melt.history.rows import Rows, beyond, compact, identities, joined, only, stamps, together
 from melt.history.table import COLUMNS, INDEX
 from melt.store import StoredRun, Unreadable, open_session, read_run
 
@@ -32,7 +33,8 @@ _WORTH_TELLING = 2000
 class Index:
     """Every run at or below a folder, a row a run and metric: `frame` has the columns of `melt.history.table.COLUMNS`.
 
-    Words are categoricals. `unreadable` are the runs that are in no row, and analyses that were not applied to theirs.
+    A run that is there twice, as copies of a folder leave it, is in it once. Words are categoricals. `unreadable` are
+    the runs that are in no row, and analyses that were not applied to theirs.
     """
 
     frame: pd.DataFrame
@@ -118,9 +120,11 @@ class _State:
         def inside(name: str) -> bool:
             return name == folder or name.startswith(f"{folder}/")
 
+        # which runs count is found over the session alone: the runs of a copy that is asked for by name are no copies
+        session = joined([only(self.kept.table, lambda name: name.startswith(f"{shown(parts[0])}/"))])
         damaged = {name: found for name, found in self.kept.damaged.items() if inside(name)}
         here = tuple(one for one in self.unreadable if one.path == path or path in one.path.parents)
-        return replace(self, kept=Kept(compact(only(self.kept.table, inside)), damaged), unreadable=here)
+        return replace(self, kept=Kept(compact(only(session, inside)), damaged), unreadable=here)
 
 
 def _current(suite: Path, say: Callable[[str], None] | None) -> _State:
@@ -233,10 +237,22 @@ def _run(folder: RunFolder) -> StoredRun | Unreadable | None:
 
 
 def _index(states: Sequence[_State], notes: Sequence[str] = ()) -> Index:
-    table = states[0].kept.table if len(states) == 1 else together([state.kept.table for state in states])
+    tables, copied = _each_once(states)
+    table = tables[0] if len(tables) == 1 else together(tables)
     unreadable = [one for state in states for one in (*state.unreadable, *_not_applied(state))]
     told = [note for state in states for note in (*state.notes, *_contents(state.kept.table))]
-    return Index(table.to_pandas(), tuple(unreadable), (*notes, *told), all(state.written for state in states))
+    return Index(table.to_pandas(), tuple(unreadable), (*notes, *told, *copied), all(state.written for state in states))
+
+
+def _each_once(states: Sequence[_State]) -> tuple[list[pa.Table], list[str]]:
+    """The states' tables without copies of runs, and notes that say which are left out."""
+    found = [(state.suite, identities(state.kept.table)) for state in states]
+    left_out, notes = copies(found)
+    tables = [state.kept.table for state in states]
+    for at, (suite, runs) in enumerate(found):
+        if suite in left_out:
+            tables[at] = compact(only(tables[at], (runs.keys() - left_out[suite]).__contains__))
+    return tables, notes
 
 
 def _not_applied(state: _State) -> list[Unreadable]:

@@ -69,8 +69,8 @@ def stamp_s(session: str) -> float:
 
 def listed(names: Sequence[str]) -> str:
     """Some names as a sentence has them, at most `NAMED`: the last ones, which are the nearest."""
-    more = f"{len(names) - NAMED} more and " if len(names) > NAMED else ""
-    return more + ", ".join(names[-NAMED:])
+    more = f" and {len(names) - NAMED} before these" if len(names) > NAMED else ""
+    return ", ".join(names[-NAMED:]) + more
 
 
 def _seconds(started: pd.Series) -> Times:

@@ -193,6 +193,18 @@ def stamps(table: pa.Table) -> dict[str, str]:
     return {names[folder.codes[at]]: texts[stamp.codes[at]] for at in first}
 
 
+def identities(table: pa.Table) -> dict[str, tuple[str, str, str]]:
+    """Of each run folder of a table: the suite, the session and the run id that its record bears."""
+    folder, *told = (_Words(table, name) for name in ("folder", "suite", "session", "run_id"))
+    _, first = np.unique(folder.codes, return_index=True)
+    names, words = folder.words(), [one.words() for one in told]
+    at = [folder.codes[first].tolist(), *(one.codes[first].tolist() for one in told)]
+    return {
+        names[where]: (words[0][suite], words[1][session], words[2][run])
+        for where, suite, session, run in zip(*at, strict=True)
+    }
+
+
 def only(table: pa.Table, wanted: Callable[[str], bool]) -> pa.Table:
     """The rows of the run folders that are wanted."""
     folder = _Words(table, "folder")
@@ -224,12 +236,19 @@ def compact(table: pa.Table) -> pa.Table:
 
 
 def _counts(table: pa.Table) -> NDArray[np.bool_]:
-    """Whether each row's run makes figures: usable, and the newest record of its slot that was not skipped."""
-    names = ["suite", "session", "device", "cell", "block", "status", "run_id", "usable"]
+    """Whether each row's run makes figures: usable, and the newest record of its slot that was not skipped.
+
+    Of copies of a run's folder one does: that of its own name, in its own session's, or else the first.
+    """
+    names = ["suite", "session", "device", "cell", "block", "status", "run_id", "usable", "folder"]
     _, first, runs = np.unique(_Words(table, "folder").codes, return_index=True, return_inverse=True)
     frame = table.select(names).take(pa.array(first)).to_pandas()
     frame["run_id"] = frame["run_id"].astype(str)
-    ran = frame[frame["status"] != "skipped"].sort_values("run_id", kind="stable")
+    frame["folder"] = frame["folder"].astype(str)
+    place = frame["folder"].str.partition("/")
+    frame["named"], frame["at_home"] = place[2] == frame["run_id"], place[0] == frame["session"].astype(str)
+    ran = frame[frame["status"] != "skipped"]
+    ran = ran.sort_values(["run_id", "named", "at_home", "folder"], ascending=[True, True, True, False], kind="stable")
     newest = ran.drop_duplicates(["suite", "session", "device", "cell", "block"], keep="last")
     counts = np.zeros(len(frame), dtype=bool)
     counts[newest.index[newest["usable"]]] = True

@@ -19,7 +19,7 @@ from melt.engines.adapters.told import count
 from melt.errors import ParseError
 from melt.files.reader import shorten
 from melt.importers.base import Imported, ImportedRun, fingerprint, not_told
-from melt.importers.reading import Pairs, doubled, glance, instant, number, seconds, slug, text_of, told
+from melt.importers.reading import Pairs, doubled, glance, instant, number, seconds, slug, text_of, told, word
 from melt.records import ImportNote, Resolved, gap
 
 if TYPE_CHECKING:
@@ -55,6 +55,19 @@ _PARAMS: Mapping[str, str] = {
     "repack": "repack",
 }
 """Its settings by melt's names: each is compared, and is swept where the tests of an import differ in it."""
+_NO_SETTINGS = frozenset(
+    (
+        *("build_commit", "build_number", "cpu_info", "gpu_info", "backends", "test_time"),
+        *("model_filename", "model_type", "model_size", "model_n_params", "n_prompt", "n_gen", "n_depth"),
+        *("avg_ns", "stddev_ns", "avg_ts", "stddev_ts", "samples_ns", "samples_ts"),
+    )
+)
+_SETTING = re.compile(
+    r"(?!.*_(?:ns|us|ms|s|ts|mib|mb|bytes|time)$)(?!(?:avg|std|stddev|min|max|mean|peak)_)[a-z][a-z0-9_]{0,39}"
+)
+"""No name of something measured, which would make each repetition a cell of its own."""
+_MOST_NEWER = 32
+"""Of settings that melt has no name for, which newer versions have: `lazy_mode`, `fit_target`, …"""
 _TELLING = ('"n_prompt"', '"n_gen"', '"avg_ns"', '"avg_ts"', '"samples_ns"')
 _STATED = ("avg_ns", "stddev_ns", "avg_ts", "stddev_ts", "samples_ts")
 _ENOUGH = 3
@@ -116,7 +129,8 @@ def _run(path: Path, fields: object) -> ImportedRun:
     metrics, corrections, refused = _figures(fields, prompt, generated)
     depth = count(fields.get("n_depth")) or 0
     tokens = {"prompt_tokens": prompt, "generate_tokens": generated, "depth": depth}
-    params = told(fields, _PARAMS)
+    model_file = _basename(fields.get("model_filename"))
+    params = {**told(fields, _PARAMS), **_newer(fields)}
     about = told(fields, {"model_size": "model_size_bytes", "model_n_params": "model_n_params", "model_type": "model"})
     machine = told(fields, {"cpu_info": "cpu_info", "gpu_info": "gpu_info", "backends": "backends"})
     names = [machine[key] for key in ("cpu_info", "gpu_info") if machine[key]]
@@ -128,7 +142,7 @@ def _run(path: Path, fields: object) -> ImportedRun:
         started_utc=instant(fields.get("test_time")),
         resolved={
             f"params.{key}": Resolved(value=value, source=LlamaBench.tool)
-            for key, value in {"mode": "bench", **tokens, **params}.items()
+            for key, value in {"mode": "bench", **tokens, **params, "model_file": model_file}.items()
             if value is not None
         },
         fingerprint=fingerprint(
@@ -143,7 +157,7 @@ def _run(path: Path, fields: object) -> ImportedRun:
                 **about,
                 **machine,
             },
-            {"model_file": _basename(fields.get("model_filename"))},
+            {"model_file": model_file},
         ),
         metrics=metrics,
         engine={"name": "llama.cpp", **told(fields, {"build_commit": "version", "build_number": "build_number"})},
@@ -151,6 +165,16 @@ def _run(path: Path, fields: object) -> ImportedRun:
         raw={f"llama-bench{'.jsonl' if path.suffix == '.jsonl' else '.json'}": path},
         note=ImportNote(tool=LlamaBench.tool, source=str(path), corrections=tuple(corrections), refused=refused),
     )
+
+
+def _newer(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that melt has no name for, by their own: tests that differ in one are not alike."""
+    names = [
+        key for key in fields if key not in _PARAMS and key not in _NO_SETTINGS and _SETTING.fullmatch(key) is not None
+    ]
+    taken = {*_PARAMS.values(), "mode", "prompt_tokens", "generate_tokens", "depth", "model_file"}
+    found = {key: word(fields[key]) for key in names if key not in taken}
+    return dict([(key, value) for key, value in found.items() if value is not None][:_MOST_NEWER])
 
 
 def _test(prompt: int, generated: int, depth: int) -> str:
@@ -220,7 +244,7 @@ def _deviations(fields: Mapping[str, Any], ns: Float64s, rates: Float64s) -> Ite
         stated, true = _number(fields[key]), float(values.std(ddof=1))
         if stated is None and true**2 <= rounding[key]:
             continue  # it took the root of a difference that rounding had made less than nothing
-        if stated is None or abs(stated**2 - true**2) > _SAME_DEVIATION * true**2 + rounding[key]:
+        if stated is None or abs(stated * stated - true**2) > _SAME_DEVIATION * true**2 + rounding[key]:
             overflowed = " overflowed" if key == "stddev_ns" and _overflows(ns) else ""
             yield f"{key}{overflowed}: {_shown(stated)} stated, {true:.6g} from samples_ns"
 

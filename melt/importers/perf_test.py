@@ -14,7 +14,7 @@ from melt.engines.adapters.perf_test import parse
 from melt.engines.adapters.told import Printed
 from melt.errors import ParseError
 from melt.importers.base import Imported, ImportedRun, fingerprint
-from melt.importers.reading import glance, read_bounded, slug
+from melt.importers.reading import glance, read_bounded, seconds, slug
 from melt.records import ImportNote, Metric, Reason, ReasonCode, gap
 
 if TYPE_CHECKING:
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 _BESIDE = (".stdout", ".out", ".log", ".txt")
 _LINE = re.compile(r"^([^,]{0,200}),[0-9.eE+-]+(?:,[0-9.eE+-]+)?,[0-9]+,-?[0-9]+,([0-9]{1,9})\r?$", re.MULTILINE)
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)"
+_TIME = re.compile(
+    rf"^[^\n]{{0,400}}?,{_NUMBER}(?:,{_NUMBER})?,[0-9]+,-?[0-9]+,[0-9]{{1,9}}\r?$"
+    rf"|^iteration:[0-9]+,time_cost:{_NUMBER}\r?$",
+    re.MULTILINE,
+)
+"""The time of an inference (s) as `parse` takes it: the later one where a line has two."""
 _ITERATION = re.compile(r"^iteration:[0-9]+,time_cost:", re.MULTILINE)
 _PRINTED = re.compile(r"^(?:Session creation|Total inference run) time", re.MULTILINE)
 _ENOUGH = 3
@@ -54,6 +61,9 @@ class PerfTest:
         except ParseError as error:
             sentence = str(error)
             return Imported(self.tool, (), (sentence if path.name in sentence else f"{path.name}: {sentence}",))
+        no_time = _no_duration((printed.result or printed.stdout).decode(errors="replace"))
+        if no_time is not None:
+            return Imported(self.tool, (), (f"{path.name}: {no_time}",))
         model = first[1].strip() if first else ""
         workload = slug(model or path.stem)
         wrong = found.wrong
@@ -73,6 +83,12 @@ class PerfTest:
             note=ImportNote(tool=self.tool, source=str(path)),
         )
         return Imported(self.tool, (run,), (f"{path.name}: {wrong}",) if wrong else ())
+
+
+def _no_duration(text: str) -> str | None:
+    """What is wrong with the first time of an inference that can be none."""
+    times = [row[3] or row[2] or row[1] for row in _TIME.finditer(text)]
+    return seconds([float(time) for time in times], 1.0, "inference")[1] if times else None
 
 
 def _beside(path: Path) -> Path | None:

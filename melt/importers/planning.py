@@ -30,6 +30,9 @@ MOST_RUNS = 20_000
 _SHOWN = 5
 MOST_RAW_BYTES = 2 << 30
 """Of the original files of one run, which its folder keeps."""
+_NAME, _MARK = 64, 8
+"""The longest name, and so many hexadecimal digits tell two of them apart."""
+_ONE_FILE = "runs of this cell are in one file: whether each was a process of its own is not told"
 _LATEST = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
@@ -64,6 +67,8 @@ class Plan:
     suite: SuiteRef
     sittings: tuple[Sitting, ...]
     left_out: tuple[str, ...]
+    seen: frozenset[str] = frozenset()
+    """The sessions that the suite had when this was planned, by name."""
 
     @property
     def runs(self) -> tuple[Placed, ...]:
@@ -89,6 +94,7 @@ def plan(
         )
     if len(runs) > MOST_RUNS:
         raise UsageError(f"{len(runs)} runs are more than are imported at once ({MOST_RUNS}): name a part of them")
+    seen = frozenset(path.name for path in sessions(results / suite))
     known = _known(results / suite, ref)
     left_out: list[str] = []
     wanted: list[tuple[ImportedRun, str]] = []
@@ -114,7 +120,7 @@ def plan(
         else:
             wanted.append((run, digest))
     placed = _placed(wanted, device)
-    return Plan(ref, tuple(_sittings(placed)), tuple(dict.fromkeys(left_out)))
+    return Plan(ref, tuple(_sittings(placed)), tuple(dict.fromkeys(left_out)), seen)
 
 
 def _known(folder: Path, ref: SuiteRef) -> dict[str, str]:
@@ -145,7 +151,40 @@ def _placed(wanted: Iterable[tuple[ImportedRun, str]], device: str | None) -> li
         for run, digest in wanted
     ]
     found.sort(key=lambda placed: placed.began or _LATEST)
-    return _swept(found)
+    return _of_one_file(_swept(_apart(found)))
+
+
+def _apart(found: Sequence[Placed]) -> list[Placed]:
+    """Workloads that share a name without being one, as `BM_F<int>/8` and `BM_F<int*>/8` do, by names of their own."""
+    called: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for placed in found:
+        called[placed.device, placed.cell].add(_called(placed))
+    return [
+        _renamed(placed, _called(placed)) if len(called[placed.device, placed.cell]) > 1 else placed for placed in found
+    ]
+
+
+def _called(placed: Placed) -> str:
+    """What its source calls the workload."""
+    return str(placed.run.fingerprint.hard.get("workload"))
+
+
+def _renamed(placed: Placed, called: str) -> Placed:
+    mark = hashlib.sha256(called.encode(errors="replace")).hexdigest()[:_MARK]
+    workload = f"{placed.run.workload[: _NAME - _MARK - 1]}-{mark}"
+    cell = f"{workload}{placed.cell.removeprefix(placed.run.workload)}"
+    return replace(placed, cell=cell, run=replace(placed.run, workload=workload))
+
+
+def _of_one_file(found: Sequence[Placed]) -> list[Placed]:
+    """With a caveat where one file holds several runs of a cell: that each was a process is not told."""
+    several = Counter((placed.device, placed.cell, placed.digest) for placed in found)
+    return [
+        placed
+        if (many := several[placed.device, placed.cell, placed.digest]) == 1
+        else replace(placed, run=replace(placed.run, caveats=(*placed.run.caveats, f"one_file: {many} {_ONE_FILE}")))
+        for placed in found
+    ]
 
 
 def _moment(run: ImportedRun) -> dt.datetime | None:

@@ -18,10 +18,11 @@ from melt.analysis.events import realtime_step_s, suspend_s
 from melt.analysis.metrics import metrics
 from melt.analysis.verdict import judge, verdict
 from melt.errors import UsageError
+from melt.importers.staging import staged
 from melt.job import read_events
 from melt.job.trace import COLUMNS
 from melt.records import METRIC_VERSION, Clock, EnergyBasis, Harness, IdlePower, RunRecord, Undo
-from melt.store import CellRecord, SessionRecord, Slot, new_run_id, new_session, utc_stamp
+from melt.store import CellRecord, SessionRecord, Slot, new_run_id, utc_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,18 +51,20 @@ class _Analysed:
 
 
 def publish(plan: Plan, results: Path, problems: Sequence[str] = ()) -> list[StoredRun]:
-    """Writes what was planned, session by session; `problems` stand in each session.json.
+    """Writes what was planned, all of it or nothing; `problems` stand in each session.json.
 
-    Raises UsageError when the results cannot be written, or an original file is gone.
+    Raises UsageError when the results cannot be written, when an original file is gone or another than it was when the
+    import was planned, and when another import is under way or has been there since.
     """
-    stored: list[StoredRun] = []
     kept: dict[Path, Path] = {}
-    for sitting in plan.sittings:
-        session = new_session(results, _session_record(plan, sitting, problems))
-        with session.alone():
+    with staged(results / plan.suite.name, plan.seen) as stage:
+        for sitting in plan.sittings:
+            session = stage.session(_session_record(plan, sitting, problems))
             for at, placed in enumerate(sitting.runs):
-                stored.append(_publish_one(session, placed, at, kept))
-    return stored
+                stored = _publish_one(session, placed, at, kept)
+                lies = stage.hide(session, stored)
+                kept |= {original: lies / _kept_name(name) for name, original in placed.run.raw.items()}
+    return stage.runs()
 
 
 def _session_record(plan: Plan, sitting: Sitting, problems: Sequence[str]) -> SessionRecord:
@@ -83,7 +86,7 @@ def _session_record(plan: Plan, sitting: Sitting, problems: Sequence[str]) -> Se
     )
 
 
-def _publish_one(session: Session, placed: Placed, at: int, kept: dict[Path, Path]) -> StoredRun:
+def _publish_one(session: Session, placed: Placed, at: int, kept: Mapping[Path, Path]) -> StoredRun:
     """`kept` is where each original file lies already: the runs of one file share its bytes on the disk."""
     run = placed.run
     moment = placed.began or dt.datetime.now(dt.UTC)
@@ -93,9 +96,7 @@ def _publish_one(session: Session, placed: Placed, at: int, kept: dict[Path, Pat
         for name, original in run.raw.items():
             _keep(original, folder / _kept_name(name), kept)
         analysed = _analysed(run.series, folder, run_id)
-        stored = session.publish(folder, _record(session, placed, run_id, analysed))
-    kept |= {original: stored.path / _kept_name(name) for name, original in run.raw.items()}
-    return stored
+        return session.publish(folder, _record(session, placed, run_id, analysed))
 
 
 def _kept_name(name: str) -> str:

@@ -11,8 +11,9 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from melt.importers.base import Imported, ImportedRun, fingerprint
-from melt.importers.reading import slug
+from melt.importers.reading import shorten_to, slug, word
 from melt.importers.study_corrections import corrections
+from melt.importers.study_files import number
 from melt.importers.study_layout import LENGTH_MEANS, about, is_set, iterations
 from melt.importers.study_run import read_iteration
 from melt.records import ImportNote, Resolved
@@ -28,6 +29,8 @@ TOOL = "melt-study-2024"
 MAX_COPIED_BYTES = 64 << 20
 """A larger file is not copied into the run's folder: the trace holds what was read of it."""
 _TEMPERATURE = 0.9
+_LONGEST = 200
+"""Letters of a model's name that are kept."""
 _SETTINGS: Mapping[str, str] = {
     "max_gen_len": "params.max_gen_len",
     "max_context_size": "params.context",
@@ -70,7 +73,7 @@ class StudyImporter:
 
 
 def _run(folder: Path, iteration: Iteration, told: About, read: Read) -> ImportedRun:
-    model = told.model or read.model
+    model = told.model or (shorten_to(read.model, _LONGEST) if read.model else None)
     app = told.app or "unknown app"
     rule = read.power.rule
     settings = {key: value for key in _SETTINGS if (value := _plain(told.settings.get(key))) is not None}
@@ -116,7 +119,8 @@ def _metered(read: Read) -> str | None:
 
 
 def _caveats(told: About, read: Read) -> tuple[str, ...]:
-    temperature = told.settings.get("temperature", _TEMPERATURE)
+    temperature = _plain(told.settings.get("temperature"))
+    temperature = _TEMPERATURE if temperature is None else temperature
     found = [
         f"output_length: sampled at temperature {temperature} without a seed, so that the answers' lengths differ",
         "pauses: the 5 s between prompts lie in the measured window, so energy_j and the mean power hold them",
@@ -150,4 +154,7 @@ def _raw(folder: Path, iteration: Iteration) -> tuple[dict[str, Path], dict[str,
 
 
 def _plain(value: Any) -> int | float | str | None:
-    return value if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+    """A setting as it may stand in a fingerprint; None for what is none, as true or NaN."""
+    if isinstance(value, bool):
+        return None
+    return number(value) if isinstance(value, float) else word(value)

@@ -197,5 +197,6 @@ def _lengths(about: About) -> Iterator[str]:
     means = LENGTH_MEANS.get(about.app or "")
     if means is not None:
         length = about.settings.get("max_gen_len")
-        told = f"the largest length of {length}" if isinstance(length, int) else "the largest length"
+        known = isinstance(length, int) and not isinstance(length, bool) and 0 < length < 1 << 32
+        told = f"the largest length of {length}" if known else "the largest length"
         yield f"max_length: {told} counts {means} in {about.app}: a hard key of the fingerprint says so"

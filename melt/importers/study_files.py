@@ -12,11 +12,12 @@ import datetime as dt
 import io
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 MAX_SMALL_BYTES = 64 << 20
@@ -24,6 +25,7 @@ MAX_SMALL_BYTES = 64 << 20
 _MAX_S = 4e9
 """Seconds since 1970 beyond this do not fit the stamps."""
 _EVENT_FIELDS = 2
+_STAMP = re.compile(r"[0-9]{1,19}")
 _ROW_FIELDS = 3
 
 
@@ -85,7 +87,7 @@ def spans(text: str) -> tuple[list[Span], list[str]]:
     """The rows `start_date,duration,state` (s since 1970, s, words) of the host's file, and what of it is none."""
     found: list[Span] = []
     wrong: list[str] = []
-    for number, row in enumerate(csv.reader(io.StringIO(text.replace("\r", ""))), 1):
+    for number, row in enumerate(_rows(text.replace("\r", ""), wrong), 1):
         if not row or (number == 1 and row[0] == "start_date"):
             continue
         begin = _seconds(row[0])
@@ -99,6 +101,15 @@ def spans(text: str) -> tuple[list[Span], list[str]]:
     return found, wrong
 
 
+def _rows(text: str, wrong: list[str]) -> Iterator[list[str]]:
+    """The rows of a table as far as it is one; what ends it is added to `wrong`."""
+    reader = csv.reader(io.StringIO(text))
+    try:
+        yield from reader
+    except csv.Error as error:
+        wrong.append(f"from line {reader.line_num} on it is no table: {error}: left out")
+
+
 def stamps(text: str) -> tuple[dict[str, int], list[str]]:
     """Events by name (ns), of lines `name,ns` or `name ns` in any order, and what of the file is none."""
     found: dict[str, int] = {}
@@ -107,7 +118,7 @@ def stamps(text: str) -> tuple[dict[str, int], list[str]]:
         words = line.replace(",", " ").split()
         if not words:
             continue
-        if len(words) != _EVENT_FIELDS or not words[1].isdigit() or int(words[1]) > _MAX_S * 1e9:
+        if len(words) != _EVENT_FIELDS or not _STAMP.fullmatch(words[1]) or int(words[1]) > _MAX_S * 1e9:
             wrong.append(f"line {number} is no event and stamp: left out")
         else:
             found[words[0]] = int(words[1])
@@ -126,7 +137,10 @@ def conversations(text: str) -> list[Conversation]:
 
 
 def timings(text: str) -> list[Counted]:
-    """The rows of a table of llama.cpp's timings (`t_p_eval_ms`, `n_p_eval`, `t_eval_ms`, `n_eval`), one a prompt."""
+    """The rows of a table of llama.cpp's timings (`t_p_eval_ms`, `n_p_eval`, `t_eval_ms`, `n_eval`), one a prompt.
+
+    Raises ValueError where it is none.
+    """
     return [
         Counted(
             _count(row.get("n_p_eval")),
@@ -134,7 +148,7 @@ def timings(text: str) -> list[Counted]:
             _count(row.get("n_eval")),
             _scaled(row.get("t_eval_ms"), 1e-3),
         )
-        for row in csv.DictReader(io.StringIO(text))
+        for row in table(text)
     ]
 
 
@@ -156,15 +170,18 @@ def told_by_mlc(text: str) -> Counted | None:
 
 
 def table(text: str) -> list[dict[str, str]]:
-    """The rows of a table that the study's own programs computed."""
-    return [{key: value for key, value in row.items() if key} for row in csv.DictReader(io.StringIO(text))]
+    """The rows of a table with a head. Raises ValueError where it is none."""
+    try:
+        return [{key: value for key, value in row.items() if key} for row in csv.DictReader(io.StringIO(text))]
+    except csv.Error as error:
+        raise ValueError(f"it is no table: {error}") from None
 
 
 def number(value: object) -> float | None:
     """A finite number, or None."""
     try:
         found = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if math.isfinite(found) and not isinstance(value, bool) else None
 
@@ -202,9 +219,11 @@ def _window(data: Mapping[str, Any]) -> Span | None:
 
 
 def _iso(text: str) -> float | None:
+    """Seconds since 1970; None also for a moment without a zone, which would be another on each computer."""
     try:
-        return dt.datetime.fromisoformat(text).timestamp()
-    except ValueError:
+        moment = dt.datetime.fromisoformat(text)
+        return moment.timestamp() if moment.tzinfo else None
+    except (ValueError, OverflowError):
         return None
 
 

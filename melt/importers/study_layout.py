@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from melt.importers.reading import shorten_to
 from melt.importers.study_files import read_small
 
 if TYPE_CHECKING:
@@ -132,4 +133,4 @@ def _settings(file: Path) -> dict[str, Any]:
 
 
 def _word(value: object) -> str | None:
-    return value.strip()[:200] or None if isinstance(value, str) else None
+    return shorten_to(value.strip(), 200) or None if isinstance(value, str) else None

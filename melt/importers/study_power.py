@@ -35,6 +35,13 @@ _NOT_CONNECTED = "NC"
 _TOGETHER_NS = 50_000_000
 """A voltage and a current further apart than this are not of one reading; nor is a clock that steps back by more."""
 _ZONE_STEP_NS = 1_000_000_000
+_MOST = 1e12
+"""In the unit of a line, of which the smallest is µ."""
+_LATEST = "4" + "0" * 18
+_DIGITS = len(_LATEST)
+"""A stamp (ns) beyond is none, and must not make all that follow it older than the one above them."""
+_LONGEST_S = 1e7
+"""No trace of a meter lasts four months."""
 MEAN_S = 0.01
 """The Monsoon's 5000 values a second are kept as means of this."""
 MAX_METER_V = 20.0
@@ -88,8 +95,11 @@ def read_log(path: Path) -> Logged:
     tracks = {key: Track(*(np.concatenate(c) for c in zip(*parts, strict=True))) for key, parts in pieces.items()}
     rails = {name: _power(name, tracks) for name in sorted({name for kind, name in tracks if kind != "temperature"})}
     zones = {name: _thinned(track) for (kind, name), track in sorted(tracks.items()) if kind == "temperature"}
-    problems = tuple(f"{count} lines {why}: left out" for why, count in lost.items() if count)
-    return Logged({name: rail for name, rail in rails.items() if rail is not None and len(rail.t)}, zones, problems)
+    problems = [f"{count} lines {why}: left out" for why, count in lost.items() if count]
+    known = {name: rail for name, rail in rails.items() if rail is not None and len(rail.t)}
+    below = {name: middle for name, rail in known.items() if (middle := float(np.median(rail.v))) < 0}
+    problems += [f"{name} draws {middle:.3g} W, which no load does: left out" for name, middle in below.items()]
+    return Logged({name: rail for name, rail in known.items() if name not in below}, zones, tuple(problems))
 
 
 def _take(
@@ -100,7 +110,8 @@ def _take(
 ) -> int:
     """Sorts a piece of the log by channel; gives the newest stamp so far."""
     lines = chunk[chunk["key"].notna() & chunk["t"].str.fullmatch(r"[0-9]{1,19}", na=False)]
-    cut = lines["unit"].isna() | ~lines["key"].str.endswith(":", na=False)
+    late = lines["t"].str.len().eq(_DIGITS) & (lines["t"] > _LATEST)
+    cut = lines["unit"].isna() | ~lines["key"].str.endswith(":", na=False) | late
     _count(lost, "are cut or no reading", int(cut.sum()))
     lines = lines[~cut]
     if not len(lines):
@@ -112,7 +123,9 @@ def _take(
     _count(lost, "have a stamp before the one above them, so the clock went back", int(back.sum()))
     finite = np.isfinite(values)
     _count(lost, "hold no finite number", int((~finite & ~back).sum()))
-    fit = finite & ~back
+    small = np.abs(values) <= _MOST
+    _count(lost, "hold more than any rail has", int((finite & ~small & ~back).sum()))
+    fit = small & ~back
     labels = (lines["key"].str[:-1] + " " + lines["unit"].str.strip()).to_numpy()
     for label in pd.unique(labels[fit]):
         here = fit & (labels == label)
@@ -196,6 +209,10 @@ def read_monsoon(path: Path, epoch: Path) -> Logged:
         finite = np.isfinite(raw).all(axis=1)
         _count(lost, "hold no finite number", int((~finite & ~words).sum()))
         raw = raw[finite]
+        # before it is asked whether the clock went back: a single time that is none would take all that follow with it
+        far = (np.abs(raw[:, 0]) > _LONGEST_S) | (np.abs(raw[:, 1:]) > _MOST).any(axis=1)
+        _count(lost, "hold a time or a value that is no meter's", int(far.sum()))
+        raw = raw[~far]
         seen = np.maximum.accumulate(np.concatenate(([newest_s], raw[:, 0])))
         back = raw[:, 0] < seen[:-1]
         _count(lost, "have a time before the one above them, so the clock went back", int(back.sum()))
@@ -214,6 +231,11 @@ def read_monsoon(path: Path, epoch: Path) -> Logged:
     middle_v = float(np.median(volts / n))
     if not 0 < middle_v <= MAX_METER_V:
         raise ValueError(f"its voltage is {middle_v:.4g} V, which no Monsoon gives: the unit of a column is another")
+    middle_w = float(np.median(watts / n))
+    if middle_w < 0:
+        raise ValueError(
+            f"it says {middle_w:.3g} W, and no device draws less than nothing: is it connected the other way?"
+        )
     # a mean carries the stamp of its interval's end
     t = round(start_s * 1e9) + (bins + 1) * round(MEAN_S * 1e9)
     problems = tuple(f"{count} lines {why}: left out" for why, count in lost.items() if count)

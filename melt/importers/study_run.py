@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from melt.importers.study_files import (
     Counted,
     Span,
     number,
+    table,
 )
 from melt.importers.study_power import Logged, read_log, read_monsoon
 from melt.importers.study_talks import talks_of, text_of
@@ -168,7 +168,12 @@ def _bound(bound_s: float) -> str:
 def _host_run(file: Path, iteration: int, problems: list[str]) -> Span | None:
     """The window of an iteration on the host's clock, from the table of stages."""
     text = text_of(file, problems) if file.is_file() else None
-    for row in csv.DictReader(io.StringIO(text or "")):
+    try:
+        rows = table(text or "")
+    except ValueError as error:
+        problems.append(f"{file.name}: {error}")
+        return None
+    for row in rows:
         begin, end = number(row.get("time_start")), number(row.get("time_end"))
         if row.get("stage") == f"Run_{iteration}" and begin is not None and end is not None and 0 < begin < end < 4e9:  # noqa: PLR2004
             return Span(round(begin * 1e9), round(end * 1e9), "run")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
+from math import isnan
 from statistics import median
 from typing import TYPE_CHECKING
 
 from melt.analysis.fingerprint import axis_keys
-from melt.analysis.gate import HISTORY, controlled, gate, steps
+from melt.analysis.gate import HISTORY, controlled, gate, least_likely, steps
 from melt.errors import UsageError
 from melt.history import read
 from melt.history.nights import nights, series
-from melt.nightly.canary import quarantined, quarantines, useless
-from melt.nightly.missing import cells_that_count, missing_cells, missing_metrics
+from melt.history.order import stamp_s
+from melt.nightly.canary import only_odd, quarantined, quarantines, useless
+from melt.nightly.missing import missing_cells, missing_metrics, runs_without_value
 from melt.nightly.plan import planned_for
 from melt.nightly.result import Change, Judged, NightResult
-from melt.nightly.watched import chosen, direction
+from melt.nightly.watched import WATCHED, chosen, direction
 from melt.store import sessions
 
 if TYPE_CHECKING:
@@ -29,9 +32,12 @@ if TYPE_CHECKING:
     from melt.history import Index
     from melt.history.nights import Series
     from melt.nightly.plan import Planned
+    from melt.nightly.result import Quarantine
 
 _NAMED = 10
 """So many unreadable runs are told by name."""
+_LATE = 1.1
+"""× what usually lies between two nights: after so long without another, one is missing."""
 
 
 def judge(
@@ -40,12 +46,14 @@ def judge(
     history: int = HISTORY,
     axis: str | None = None,
     metrics: Sequence[str] = (),
+    now_s: float | None = None,
     say: Callable[[str], None] | None = None,
 ) -> NightResult:
     """Judges the last night of the suite in `folder` by at most `history` nights before it.
 
-    `axis` is the one key that may change from night to night; a canary may not change along it either. Raises
-    UsageError for a folder that is no suite's, and for an axis or a metric that there is not.
+    `axis` is the one key that may change from night to night; a canary may not change along it either. `now_s`, in
+    seconds since 1970, tells whether another night is due since. Raises UsageError for a folder that is no suite's, and
+    for an axis or a metric that there is not.
     """
     varying = axis_keys(axis) if axis is not None else frozenset()
     index = read(folder, say=say)
@@ -56,19 +64,16 @@ def judge(
     tonight = calendar[-1]
     plan = planned_for(folder, tonight)
     found = series(index, metrics=wanted, varying=varying, planned=planned)
-    if plan.canary and varying:  # what is frozen may not change along the axis either
-        frozen = series(index, metrics=wanted, planned=planned)
+    if plan.canary:  # which tells by every main figure, and may not change along the axis either
+        frozen = series(index, metrics=None if wanted is None else wanted | WATCHED, planned=planned)
         found = [one for one in found if one.workload not in plan.canary]
         found += [one for one in frozen if one.workload in plan.canary]
-    judged = _judged([one for one in found if one.nights[-1].name in tonight], plan.canary, history)
-    drifted = quarantines(judged)
-    judged = quarantined(judged, drifted)
+    judged, drifted = _judged([one for one in found if one.nights[-1].name in tonight], plan.canary, history)
     runs = index.frame.drop_duplicates("folder")
-    gone = [one for one in found if one.nights[-1].name not in tonight]
-    lost = missing_cells(runs, tonight, calendar[-1 - history : -1], plan.cells)
-    lost += missing_metrics(gone, index.frame, calendar, cells_that_count(runs, tonight))
-    suspects = [one for one in judged if one.state == "suspect" and not one.canary]
-    devices = list(dict.fromkeys(one.series.device for one in suspects))
+    broken = Counter(one.path.parent.name for one in index.unreadable)
+    lost = missing_cells(runs, tonight, calendar[-1 - history : -1], plan.cells, plan.running, broken)
+    lost += missing_metrics(index.frame, calendar, wanted, history)
+    devices = sorted({one.series.device for one in judged if one.notable})
     return NightResult(
         suite=name,
         sessions=tonight,
@@ -82,11 +87,25 @@ def judge(
             *_warnings(index, judged),
             *useless(judged),
             *_no_canary(judged, plan),
+            *only_odd(judged),
+            *runs_without_value(runs, tonight, plan.slots),
             *_not_measured(runs[runs["session"].isin(list(tonight))]),
         ),
-        confirm=plan.again(devices, folder.parent) if suspects else None,
+        confirm=plan.again(devices, folder.parent) if devices else None,
         unplanned=plan.unreadable,
+        running=plan.running,
+        late=_late(calendar, now_s),
     )
+
+
+def _late(calendar: Sequence[Sequence[str]], now_s: float | None) -> str | None:
+    """Whether another night should have begun since the last one, by what usually lies between two."""
+    begins = [begin for night in calendar if not isnan(begin := stamp_s(night[0]))]
+    between = [abs(b - a) for a, b in pairwise(begins)][-HISTORY:]
+    if now_s is None or not between or now_s - begins[-1] <= _LATE * median(between):
+        return None
+    days, usual = (now_s - begins[-1]) / 86400, median(between) / 86400
+    return f"no night has begun for {days:.1f} days, and there is usually one every {usual:.1f}: this is the last one"
 
 
 def _suite_of(index: Index, folder: Path) -> str:
@@ -95,7 +114,8 @@ def _suite_of(index: Index, folder: Path) -> str:
     if not sessions(folder):
         below = [path for path in sorted(folder.iterdir()) if path.is_dir() and sessions(path)]
         such = below[0] if below else "results/nightly"
-        raise UsageError(f"{folder} is no suite's folder: name one, such as {such}")
+        above = next((path for path in folder.resolve().parents[:2] if sessions(path)), None)
+        raise UsageError(f"{folder} is no suite's folder: name one, such as {above or such}")
     if not names:
         raise UsageError(f"no run of {folder} can be read, so there is no night to judge: carry out the suite first")
     if len(names) > 1:
@@ -105,14 +125,30 @@ def _suite_of(index: Index, folder: Path) -> str:
     return names[0]
 
 
-def _judged(found: Sequence[Series], canaries: frozenset[str], history: int) -> list[Judged]:
-    """Canaries are judged by themselves: many of them changing tells of devices, and says nothing of chance."""
-    apart = [[one for one in found if (one.workload in canaries) == canary] for canary in (True, False)]
-    judged = []
-    for canary, mine in zip((True, False), apart, strict=True):
-        findings = controlled([gate(one.nights, history=history) for one in mine])
-        judged += [_one(one, finding, canary=canary) for one, finding in zip(mine, findings, strict=True)]
-    return judged
+def _judged(found: Sequence[Series], canaries: frozenset[str], history: int) -> tuple[list[Judged], list[Quarantine]]:
+    """Every series with its finding, and the devices that their canaries tell on.
+
+    False alarms are controlled over the series that can fail the night alone: a device that drifts changes in all of
+    its figures, and so many real changes would let chance ones of other devices pass with them.
+    """
+    frozen = _controlled([one for one in found if one.workload in canaries], history, canary=True)
+    drifted = quarantines(frozen)
+    names = {one.device for one in drifted}
+    rest = [one for one in found if one.workload not in canaries]
+    judged = _controlled([one for one in rest if one.device not in names], history)
+    worst = least_likely([one.finding for one in judged])
+    judged = [replace(one, notable=_is_notable(one, worst)) for one in judged]
+    apart = _controlled([one for one in rest if one.device in names], history)
+    return [*frozen, *judged, *quarantined(apart, drifted)], drifted
+
+
+def _controlled(found: Sequence[Series], history: int, *, canary: bool = False) -> list[Judged]:
+    findings = controlled([gate(one.nights, history=history) for one in found])
+    return [_one(one, finding, canary=canary) for one, finding in zip(found, findings, strict=True)]
+
+
+def _is_notable(one: Judged, worst: float) -> bool:
+    return one.state == "suspect" and one.finding.p is not None and one.finding.p <= worst
 
 
 def _one(one: Series, finding: Finding, *, canary: bool) -> Judged:
@@ -145,7 +181,16 @@ def _warnings(index: Index, judged: Sequence[Judged]) -> list[str]:
         for note in one.series.notes:
             notes[one.series.device, note] += 1
     told += [f"{device}: {note} ({number} series)" for (device, note), number in sorted(notes.items())]
-    young = Counter(one.series.device for one in judged if one.state == "no_verdict" and not one.series.cut)
+    young = Counter(
+        one.series.device
+        for one in judged
+        if one.state == "no_verdict" and not one.series.cut and one.finding.baseline is None
+    )
+    told += [
+        f"{one.series.device} {one.series.cell} {one.series.metric}: {one.finding.rule}"
+        for one in judged
+        if one.state == "no_verdict" and one.finding.baseline is not None
+    ]
     told += [f"{device}: {number} series have no verdict yet" for device, number in sorted(young.items())]
     return told
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shlex
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -25,11 +26,18 @@ class Planned:
 
     records: tuple[SessionRecord, ...]
     unreadable: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
+    """Those that a melt is carrying out now."""
 
     @property
     def cells(self) -> dict[tuple[str, str], str]:
         """Every device and cell of the night, and the last session that planned it."""
         return {(cell.device, cell.id): one.session for one in self.records for cell in one.cells}
+
+    @property
+    def slots(self) -> set[tuple[str, str, str, int]]:
+        """Every planned run: its session, device, cell and block."""
+        return {(one.session, slot.device, slot.cell, slot.block) for one in self.records for slot in one.order}
 
     @property
     def canary(self) -> frozenset[str]:
@@ -56,9 +64,22 @@ class Planned:
 def planned_for(suite: Path, sessions: Sequence[str]) -> Planned:
     """What the sessions of a night planned."""
     records, unreadable = [], []
+    running = tuple(name for name in sessions if _running(suite / name))
     for name in sessions:
         try:
             records.append(open_session(suite / name).record)
         except UsageError as error:
             unreadable.append(f"{error}: what it planned is not known, nor what is missing of it")
-    return Planned(tuple(records), tuple(unreadable))
+    return Planned(tuple(records), tuple(unreadable), running)
+
+
+def _running(session: Path) -> bool:
+    """Whether a melt holds the session (`Session.alone`). A lock that was got here is let go at once."""
+    try:
+        with (session / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # it was never held, or this user may not look
+        return False
+    return False

@@ -37,6 +37,8 @@ class Judged:
     """The session that saw the change again."""
     steps: tuple[Change, ...] = ()
     """Of a series that is outside its limits: where its level changed."""
+    notable: bool = False
+    """Of a suspect: whether it is more than chance gives somewhere in so many series, and so worth a rerun."""
 
     @property
     def outside(self) -> bool:
@@ -90,6 +92,10 @@ class NightResult:
     """The command that runs again what is suspect."""
     unplanned: tuple[str, ...] = ()
     """The night's plans that cannot be read, each with why: what is missing of them is not known."""
+    running: tuple[str, ...] = ()
+    """The sessions of the night that are still being carried out."""
+    late: str | None = None
+    """A sentence where no night has begun since this one, for longer than between the nights before."""
 
     @property
     def night(self) -> str:
@@ -97,9 +103,9 @@ class NightResult:
         return self.sessions[0]
 
     def of(self, *states: State) -> list[Judged]:
-        """Those in one of the states, canaries left out, the largest change first."""
+        """Those in one of the states, canaries left out, the least likely by chance first, then the largest change."""
         found = [one for one in self.judged if one.state in states and not one.canary]
-        return sorted(found, key=lambda one: -abs(one.finding.change or 0.0))
+        return sorted(found, key=lambda one: (_p(one), -abs(one.finding.change or 0.0)))
 
     @property
     def anew(self) -> list[Judged]:
@@ -113,14 +119,18 @@ class NightResult:
             return "nothing judged"
         if any(one.trips for one in self.judged):
             return "fail"
-        if self.missing or self.quarantined or self.unplanned:
+        if self.missing or self.quarantined or self.unplanned or self.running or self.late:
+            return "incomplete"
+        if self.anew:
             return "incomplete"
         if all(one.state == "no_verdict" for one in self.judged):
             return "no verdict yet"
-        if self.anew:
-            return "incomplete"
         return "suspect" if self.of("suspect", "provisional") else "pass"
 
     def exit_code(self, *, strict: bool) -> int:
         """1 for a night that failed or of which nothing could be judged; if `strict`, for an incomplete one too."""
         return int(self.overall in ("fail", "nothing judged", *(("incomplete",) if strict else ())))
+
+
+def _p(one: Judged) -> float:
+    return 1.0 if one.finding.p is None else one.finding.p

@@ -1,7 +1,7 @@
 """Fixtures for tests that measure: `melt_run` carries out a workload on a device of a lab, `melt_device` says which.
 
     def test_decode_speed(melt_run):
-        run = melt_run("workloads/tinyllama.yaml", params={"threads": 4})
+        run = melt_run("workloads/tinyllama-q4_0.yaml", params={"threads": 4})
         assert run["decode_tok_per_s"].value > 10
 
 Every pytest of an environment with melt loads this file, so it imports nothing but pytest: what measures is imported

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 import melt
-from melt.errors import MeltError, UsageError
+from melt.errors import MeltError, UsageError, nearest
 from melt.files import Suite
 from melt.files.reader import first_problem
 from melt.lab import carry_out_session, make_plan
@@ -254,15 +254,22 @@ def _stop_unless_usable(found: list[StoredRun], wanted: int) -> None:
 
 
 def _workload_file(workload: str, config: pytest.Config, test: Path) -> Path | str:
-    """The file that is meant, or a name to be looked for beside the test and among the shipped ones."""
+    """The file that is meant, or a name to be looked for beside the test and among the shipped ones.
+
+    Raises UsageError for a file that is nowhere.
+    """
     path = Path(workload)
     if path.suffix not in (".yaml", ".yml"):
         return workload
     places = (config.invocation_params.dir, config.rootpath, test.parent)
     found = [place / path for place in places if (place / path).is_file()]
-    if not found and path.parent in (Path(), Path("workloads")):
-        found = [file for file in shipped("workloads").glob("*.yaml") if file.name == path.name]
-    return found[0] if found else config.invocation_params.dir / path
+    known = {file.name: file for file in shipped("workloads").glob("*.yaml")}
+    if not found and path.parent in (Path(), Path("workloads")) and path.name in known:
+        found = [known[path.name]]
+    if not found:
+        where = config.invocation_params.dir / path
+        raise UsageError(f"{where} does not exist; of the shipped workloads: {nearest(path.name, sorted(known))}")
+    return found[0]
 
 
 def _but_runs(resolved: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,8 +29,9 @@ COMPARE_SCHEMA = 1
 METHOD = (
     "The run is the replicate. Runs of one block are compared by the log of their ratio, Student's t; others as two "
     "groups of logs, Welch's t. p is adjusted over all cells and metrics of the comparison (Benjamini and Hochberg, "
-    f"q = {FALSE_DISCOVERY_RATE:g}). 'equivalent': the whole 95 % interval lies within ±δ, symmetric in logs. "
-    f"'detectable': the smallest change that as many runs as noisy as these find in {POWER:.0%} of cases."
+    f"q = {FALSE_DISCOVERY_RATE:g}). 'equivalent': the whole 95 % interval lies within ±δ, symmetric in logs. A "
+    "difference is named where p is at most q and the ratio itself lies outside ±δ. "
+    f"'detectable': the smallest change that gets a name with as many runs as noisy as these in {POWER:.0%} of cases."
 )
 COLUMNS = (
     *("a_side", "b_side", "axis", "device", "cell", "metric", "unit", "a", "b", "ratio", "low", "high", "p"),

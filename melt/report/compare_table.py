@@ -13,18 +13,19 @@ from melt.report.table import Column, Row, Table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from melt.compare import Comparison, Extreme, Verdict
+    from melt.compare import Comparison, Extreme, Overall, Verdict
 
 _WORDS = ("faster", "slower", "more", "less", "equivalent", "inconclusive")
+_FAR = 1e6
 COLUMNS = (
     Column("cell", right=False),
     Column("metric", right=False),
     Column("verdict", right=False),
     Column("b ÷ a [95 % interval]"),
-    Column("a"),
-    Column("b"),
     Column("detectable", "%"),
     Column("runs"),
+    Column("a"),
+    Column("b"),
     Column("δ", "%"),
 )
 
@@ -88,10 +89,10 @@ def _row(one: Verdict, footnotes: list[str]) -> Row:
             *(one_line(text) for text in (one.cell, one.metric)),
             one.word or "refused",
             f"{ratio_text(one)}{' ' if marks else ''}{marks}",
-            quantity(one.a, one.unit),
-            quantity(one.b, one.unit),
             detectable,
             MISSING if found is None else f"{found.n_a} pairs" if found.paired else f"{found.n_a} + {found.n_b}",
+            quantity(one.a, one.unit),
+            quantity(one.b, one.unit),
             significant(100 * one.delta, 2),
         )
     )
@@ -103,7 +104,9 @@ def ratio_text(one: Verdict) -> str:
     if found is None or found.ratio is None:
         return MISSING
     if found.low is None or found.high is None:
-        return significant(found.ratio)
+        return _ratio(found.ratio)
+    if not all(1 / _FAR < value < _FAR for value in (found.ratio, found.low, found.high)):
+        return f"{found.ratio:.3g} [{found.low:.3g}–{found.high:.3g}]"
     centre, low, high = interval(found.ratio, found.low, found.high)
     return f"{centre} [{low}–{high}]"
 
@@ -122,27 +125,35 @@ def quantity(value: float | None, unit: str) -> str:
 def overall_lines(comparison: Comparison) -> list[str]:
     """For each metric the geometric mean over the cells, both ends, and the cell that gave each."""
     return [
-        f"{one.metric} ({one.b_side} against {one.a_side}): {_over(one.metric, one.ratio, one.cells)}"
+        f"{one.metric} ({one.b_side} against {one.a_side}): {_over(one)}"
         + (f"; {_ends(one.metric, one.lowest, one.highest)}" if one.cells > 1 else "")
         for one in comparison.overall
     ]
 
 
-def _over(metric: str, ratio: float, cells: int) -> str:
-    kind = sense(metric)
-    said = f"b ÷ a is {significant(ratio)} in the geometric mean of {cells} {'cell' if cells == 1 else 'cells'}"
-    return said if kind == "amount" else f"{said}, {_factor(metric, ratio)}"
+def _over(one: Overall) -> str:
+    """The ratio with its verdicts; what no cell was shown to be is not told as so many times as fast."""
+    alone = one.cells == 1
+    words = ", ".join(word if alone else f"{count} {word}" for word, count in one.words.items())
+    where = "the one cell" if alone else f"the geometric mean of {one.cells} cells"
+    said = f"b ÷ a is {_ratio(one.ratio)} in {where} ({words})"
+    return f"{said}, {_factor(one.metric, one.ratio)}" if {"faster", "slower"} & one.words.keys() else said
+
+
+def _ratio(value: float) -> str:
+    """Three digits; in powers of ten where they would stand far from the point."""
+    return significant(value) if 1 / _FAR < value < _FAR else f"{value:.3g}"
 
 
 def _factor(metric: str, ratio: float) -> str:
     """A ratio as people say it: `1.8 times as fast`."""
     factor = 1 / ratio if sense(metric) == "time" else ratio
-    return f"{significant(factor)} times as fast"
+    return f"{_ratio(factor)} times as fast"
 
 
 def _ends(metric: str, lowest: Extreme, highest: Extreme) -> str:
     def told(end: Extreme) -> str:
-        return f"{significant(end.ratio)} ({end.device} {end.cell}: {end.word})"
+        return f"{_ratio(end.ratio)} ({end.device} {end.cell}: {end.word})"
 
     if sense(metric) == "amount":
         return f"at least {told(lowest)}, at most {told(highest)}"

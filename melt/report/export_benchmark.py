@@ -42,6 +42,8 @@ def benchmark_json(rows: Exported, metrics: Sequence[str]) -> str:
                 f"{nearest(name, times)}"
             )
     wanted = list(metrics) or [name for name in DEFAULT if name in times]
+    if times and not wanted:
+        raise UsageError(f"no run has {', '.join(DEFAULT)}: name another time with --metric, as {', '.join(times[:8])}")
     found = list(_benchmarks(rows, wanted))
     if not any(benchmark is not None for benchmark, _ in found):
         names = ", ".join(wanted) or "a metric in seconds"

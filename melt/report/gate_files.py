@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from melt.errors import UsageError
 from melt.places import write_whole
 from melt.report.escape import md_code, md_text, one_line
-from melt.report.gate_words import MOST, correlation, headline, quantity, steps_of
+from melt.report.gate_words import MOST, about_the_night, correlation, headline, missing_lines, quantity, steps_of
 from melt.report.numbers import MISSING, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from melt.nightly import Judged, NightResult
+    from melt.nightly import Judged, NightResult, State
 
-_STATES = ("ok", "suspect", "confirmed", "provisional", "no_verdict", "quarantined")
+_STATES: tuple[State, ...] = ("ok", "suspect", "confirmed", "provisional", "no_verdict", "quarantined")
 _COLUMNS = ("device", "cell", "metric", "tonight", "baseline", "change", "limit", "since night", "")
 _RIGHT = frozenset({"tonight", "baseline", "change", "limit"})
 
@@ -34,13 +34,16 @@ def gate_data(result: NightResult, *, strict: bool = False) -> dict[str, Any]:
         "overall": result.overall,
         "exit_code": result.exit_code(strict=strict),
         "headline": headline(result),
-        "counts": {state: sum(one.state == state for one in result.judged) for state in _STATES},
+        "counts": {state: len(result.of(state)) for state in _STATES},
+        "canaries": sum(one.canary for one in result.judged),
         "series": [_series(one) for one in result.judged],
         "missing": [
             {"device": one.device, "cell": one.cell, "metric": one.metric, "why": one.why} for one in result.missing
         ],
         "quarantined": [{"device": one.device, "why": one.why} for one in result.quarantined],
         "unplanned": list(result.unplanned),
+        "running": list(result.running),
+        "late": result.late,
         "warnings": list(result.warnings),
         "confirm": result.confirm,
     }
@@ -60,6 +63,7 @@ def _series(one: Judged) -> dict[str, Any]:
         "direction": one.direction,
         "canary": one.canary,
         "trips": one.trips,
+        "notable": one.notable,
         "value": _number(finding.value),
         "baseline": _number(finding.baseline),
         "change": _number(finding.change),
@@ -88,13 +92,13 @@ def gate_md(result: NightResult) -> str:
     parts = [f"## melt gate: {md_text(headline(result))}", about]
     parts += _findings("Confirmed", result.of("confirmed"))
     parts += _findings("Suspect", result.of("suspect"))
-    if result.confirm and result.of("suspect"):
+    if result.confirm:
         parts.append(f"To confirm tonight, run again (better after a reboot): {md_code(result.confirm, 600)}")
     parts += _findings("Provisional: fewer than 14 nights", result.of("provisional"))
     parts += _findings("Quarantined: the device drifted", result.of("quarantined"))
-    parts += _list("Missing", (f"{md_text(one.name)}: {md_text(one.why)}" for one in result.missing))
+    parts += _list("Missing", map(md_text, missing_lines(result.missing)))
     drifted = (f"{md_text(one.device)} is quarantined: {md_text(one.why)}" for one in result.quarantined)
-    parts += _list("Warnings", (*drifted, *map(md_text, (*result.unplanned, *result.warnings))))
+    parts += _list("Warnings", (*drifted, *map(md_text, (*about_the_night(result), *result.warnings))))
     told = correlation(result.judged)
     parts += [f"{told[0].upper()}{told[1:]}."] if told else []
     return "\n\n".join(parts) + "\n"

@@ -11,8 +11,9 @@ from melt.report.numbers import counted, seconds, significant, size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from melt.nightly import Judged, NightResult
+    from melt.nightly import Judged, Missing, NightResult
 
+_NAMED = 4
 MOST = 20
 """So many findings of a kind are listed for people; the JSON and the XML have all."""
 
@@ -27,14 +28,22 @@ def headline(result: NightResult) -> str:
     told = {
         "fail": f"{counted(len(failed), 'confirmed change')} ({_directions(failed)})",
         "incomplete": _lacking(result),
-        "suspect": f"{len(outside)} of {len(result.judged)} series outside, none of them confirmed",
+        "suspect": _outside(result, outside),
         "no verdict yet": f"night {result.nights} of the suite; a series needs 5 nights before the one that is judged",
         "pass": f"{sum(one.state == 'ok' for one in result.judged)} series judged{_young(result)}",
     }
     said = f"{word}: {told[word]}"
     if word == "fail" and _lacking(result):
         said += f"; and incomplete: {_lacking(result)}"
+    if word == "incomplete" and outside:
+        said += f"; {_outside(result, outside)}"
     return said
+
+
+def _outside(result: NightResult, outside: Sequence[Judged]) -> str:
+    said = f"{len(outside)} of {len(result.judged)} series outside, none of them confirmed"
+    suspects, more = len(result.of("suspect")), sum(one.notable for one in result.judged)
+    return said if suspects == more else f"{said}; {suspects - more} suspects are no more than chance gives"
 
 
 def change_of(one: Judged) -> str:
@@ -82,6 +91,33 @@ def correlation(judged: Sequence[Judged]) -> str | None:
     )
 
 
+def still(session: str) -> str:
+    """That a session of the night goes on."""
+    return f"session {session} is still being carried out: this is what its runs say so far"
+
+
+def about_the_night(result: NightResult) -> list[str]:
+    """What bears on the whole night: another that is due, sessions that go on, plans that cannot be read."""
+    late = [result.late] if result.late else []
+    return [*late, *map(still, result.running), *result.unplanned]
+
+
+def missing_lines(missing: Sequence[Missing]) -> list[str]:
+    """What is missing, a line for each device and reason."""
+    by_reason: dict[tuple[str, str], list[Missing]] = {}
+    for one in missing:
+        by_reason.setdefault((one.device, one.why), []).append(one)
+    return [f"{_names(mine)}: {why}" for (_, why), mine in by_reason.items()]
+
+
+def _names(mine: Sequence[Missing]) -> str:
+    if len(mine) == 1:
+        return mine[0].name
+    names = [" ".join(part for part in (one.cell, one.metric) if part is not None) for one in mine]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{mine[0].device}, {len(names)} missing: {', '.join(names[:_NAMED])}{more}"
+
+
 def _directions(failed: Sequence[Judged]) -> str:
     numbers = {word: sum(one.direction == word for one in failed) for word in ("worse", "better", "changed")}
     return ", ".join(f"{number} {word}" for word, number in numbers.items() if number)
@@ -97,6 +133,10 @@ def _young(result: NightResult) -> str:
 
 def _lacking(result: NightResult) -> str:
     told = []
+    if result.late:
+        told.append("no night since")
+    if result.running:
+        told.append(f"{counted(len(result.running), 'session')} still running")
     if result.missing:
         told.append(f"{len(result.missing)} missing")
     if result.quarantined:

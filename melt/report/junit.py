@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from melt.report.escape import one_line
-from melt.report.gate_words import change_of, headline
+from melt.report.gate_words import about_the_night, change_of, headline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,7 @@ def junit_xml(result: NightResult, *, strict: bool = False) -> bytes:
     root = ET.Element("testsuites", name=_text(f"melt gate {result.suite}"))
     for device in sorted(of_device):
         _suite(root, result, device, *of_device[device], strict=strict)
+    _whole(root, result, strict=strict)
     for count in ("tests", "failures", "errors"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in root)))
     root.set("time", "0")
@@ -75,6 +76,23 @@ def _suite(
     for lost in missing:
         case = _test(suite, result.suite, device, lost.cell or "every cell", lost.metric or "every metric")
         ET.SubElement(case, "error" if strict else "skipped", message=_text(f"missing: {lost.why}"), type="missing")
+    _count(suite)
+
+
+def _whole(root: ET.Element, result: NightResult, *, strict: bool) -> None:
+    """One more test where the night lacks what no other test tells, or would exit 1 with none that failed."""
+    told = about_the_night(result)
+    failed = result.exit_code(strict=strict) == 1 and all(int(one.get("failures", "0")) == 0 for one in root)
+    if not told and (not failed or any(int(one.get("errors", "0")) for one in root)):
+        return
+    suite = ET.SubElement(root, "testsuite", name="the night as a whole")
+    case = _test(suite, result.suite, "night", result.night, "judged")
+    message = _text("; ".join([headline(result), *told]))
+    ET.SubElement(case, "error" if failed else "skipped", message=message, type=_text(result.overall))
+    _count(suite)
+
+
+def _count(suite: ET.Element) -> None:
     kinds = {"failures": "failure", "errors": "error", "skipped": "skipped"}
     suite.set("tests", str(len(suite.findall("testcase"))))
     for count, tag in kinds.items():

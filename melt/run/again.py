@@ -21,7 +21,7 @@ from melt.records import METRIC_VERSION, IdlePower, ReasonCode, gap
 from melt.run.analysed import analysed, one_a_code, tokens
 from melt.run.changes import Change, alike, changed
 from melt.run.pins import held_clocks
-from melt.store import Analysis, StoredRun, Unreadable, keep_analysis, read_run, run_folders
+from melt.store import Analysis, StoredRun, Unreadable, found_below, keep_analysis, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -72,12 +72,13 @@ def analyse_runs(path: Path, *, keep: bool = True, on_run: Callable[[int, int], 
     Raises UsageError for a folder of no results, and where an analysis cannot be written.
     """
     outcome, idles = Outcome(), Idles()
-    folders = run_folders(path)
+    folders, closed = found_below(path)
+    outcome.failed += closed
     for number, folder in enumerate(folders):
         on_run(number, len(folders))
         run = read_run(folder)
         if isinstance(run, Unreadable):
-            outcome.failed.append(run)
+            outcome.failed += [run] if folder.exists() else []
             continue
         try:
             made = again(run, idles)
@@ -102,11 +103,17 @@ def analyse_runs(path: Path, *, keep: bool = True, on_run: Callable[[int, int], 
 def again(run: StoredRun, idles: Idles) -> Analysis | None:
     """Today's analysis of a run's raw data; None for a run that has none. `idles` is kept between runs of a folder.
 
-    Raises UsageError, naming the file, where raw data is gone or is not what it was.
+    Raises UsageError, naming the file, where raw data is gone or is not what it was, or where a newer melt has made
+    the record, for what this one would say of it nobody would ever be shown.
     """
     record = run.original
     if record.status == "skipped" or not {EVENTS, TRACE} & {*record.files}:
         return None
+    if record.metric_version > METRIC_VERSION:
+        raise UsageError(
+            f"{run.path / 'run.json'} is of metric version {record.metric_version}, newer than this melt's "
+            f"{METRIC_VERSION}: analyse it with the newer melt"
+        )
     check_digests(run)
     try:
         made = _analysed(run, idles)

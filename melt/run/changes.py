@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from melt.store import analysis_file
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -36,7 +38,9 @@ class Change:
     def to_be_kept(self) -> bool:
         """Whether the analysis says anything that the run's folder does not say yet."""
         shown = self.run.record
-        anew = self.metrics or self.verdict or shown.reasons != self.analysis.reasons or self.run.damaged
+        own = analysis_file(self.run.path, self.analysis.metric_version)
+        damaged = own in (broken.path for broken in self.run.damaged)
+        anew = self.metrics or self.verdict or shown.reasons != self.analysis.reasons or damaged
         return bool(anew) or shown.metric_version != self.analysis.metric_version
 
 

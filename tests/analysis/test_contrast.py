@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import nctdtrinc, stdtrit
 
-from melt.analysis.contrast import Contrast, adjusted, contrast, sense, word
+from melt.analysis.contrast import Contrast, adjusted, contrast, nameable, sense, word
 
 A = [10.0, 10.2, 9.9, 10.1, 10.05]
 B = [11.0, 11.5, 10.9, 11.3, 10.95]
@@ -305,6 +306,49 @@ def test_a_difference_needs_four_runs_an_adjusted_p_and_to_leave_what_counts_as_
     assert word(small, 1e-9, "load_s", delta=0.02)[0] == "slower"
 
 
+def test_a_difference_that_may_be_too_small_to_count_is_not_named_and_the_sentence_says_what_is_known() -> None:
+    near = between(1.025, 1.004, 1.046)
+    said, why = word(near, 0.02, "load_s")
+    assert said == "inconclusive"
+    assert "b differs, but that it does by more than the ±3.0% that count as none is not shown" in why
+    assert "no certain difference" not in why
+    assert word(between(1 / 1.025, 1 / 1.046, 1 / 1.004), 0.02, "load_s")[0] == "inconclusive"
+    assert word(between(1.0299, 1.004, 1.056), 0.02, "load_s")[0] == "inconclusive"
+    assert word(between(1.0301, 1.004, 1.056), 0.02, "load_s")[0] == "slower"
+    assert word(near, 0.02, "load_s", delta=0.02)[0] == "slower"
+    assert "no certain difference" in word(near, 0.2, "load_s")[1]
+
+
+def words_of(change: float, n: int, cases: int, seed: int) -> Counter[str]:
+    """The verdicts on pairs of `n` runs with 2 % noise, one metric looked at."""
+    rng = np.random.default_rng([seed, n])
+    a = np.exp(rng.normal(0, 0.02, (cases, n)))
+    b = np.exp(rng.normal(math.log1p(change), 0.02, (cases, n)))
+    found = [contrast(x.tolist(), y.tolist(), paired=True) for x, y in zip(a, b, strict=True)]
+    return Counter(word(one, one.p, "latency_p50_s")[0] for one in found)
+
+
+def test_equal_sides_are_seldom_named_different_and_large_changes_still_are() -> None:
+    """Without the rule that the ratio itself has to lie outside ±δ, .04 of five equal pairs are, and .035 of ten."""
+    equal = {n: words_of(0.0, n, 4000, 5) for n in (5, 10)}
+    assert (equal[5]["slower"] + equal[5]["faster"]) / 4000 < 0.017
+    assert (equal[10]["slower"] + equal[10]["faster"]) / 4000 < 0.004
+    assert words_of(0.05, 5, 2000, 6)["slower"] / 2000 == pytest.approx(0.80, abs=0.03)
+    assert words_of(0.08, 5, 2000, 7)["slower"] / 2000 > 0.98
+
+
+@pytest.mark.parametrize("n", [5, 10, 20])
+def test_the_change_that_is_told_is_the_one_that_gets_a_name_and_not_only_the_one_that_the_test_finds(n: int) -> None:
+    error = 0.02 * math.sqrt(2 / n)
+    found = float(nctdtrinc(n - 1, 0.2, stdtrit(n - 1, 0.975))) * error
+    change = math.expm1(max(found, math.log1p(0.03) + 0.8416 * error))
+    words = words_of(change, n, 2500, 8)
+    assert words["slower"] / 2500 == pytest.approx(0.79, abs=0.045)
+    about = Contrast(1.0, 0.9, 1.1, 0.5, n, n, paired=True, detectable=math.expm1(found), error=error)
+    assert nameable(about) == pytest.approx(change, rel=1e-4)
+    assert nameable(about, delta=1e-9) == pytest.approx(about.detectable)
+
+
 def test_equivalence_is_symmetric_in_logs() -> None:
     assert word(between(1.0, 1 / 1.0299, 1.0299), 0.9, "load_s")[0] == "equivalent"
     assert word(between(1.0, 1 / 1.0301, 1.0), 0.9, "load_s")[0] == "inconclusive"
@@ -316,7 +360,7 @@ def test_the_sentence_has_the_figures_and_what_could_have_been_found() -> None:
     assert said == "slower"
     assert why == (
         "latency_p50_s of b is 1.107 × that of a (1.088 to 1.127, 5 pairs, adjusted p below 0.0001); "
-        "a change of 2.4% is found in 80% of cases"
+        "a change of 3.5% is found in 80% of cases"
     )
     wild = contrast([1.0, 9.0, 3.0, 5.0], [2.0, 7.0, 1.0, 5.0], paired=False)
     assert "4 and 4 runs" in word(wild, 0.5, "energy_j")[1]

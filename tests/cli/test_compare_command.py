@@ -98,6 +98,33 @@ def test_unlike_results_are_refused_with_a_table_of_the_keys(melt: Callable[...,
     assert [one["key"] for one in data["differences"]] == ["power_mode"]
 
 
+def test_a_profile_that_nobody_tried_on_the_hardware_is_told_in_everything(
+    melt: Callable[..., Said], tmp_path: Path
+) -> None:
+    stored(tmp_path / "results", "old")
+    stored(tmp_path / "results", "newer", profile_verified=False)
+    # a folder may have been given another name since
+    (tmp_path / "results" / "newer").rename(tmp_path / "results" / "renamed")
+    said = melt("compare", "results/old", "results/renamed", "--out", "out")
+    assert said.code == 0, said
+    told = "is not verified on the hardware"
+    for text in (said.stdout, *((tmp_path / "out" / f"compare.{kind}").read_text() for kind in ("csv", "md", "json"))):
+        assert told in text
+    stored(tmp_path / "results", "older")
+    assert told not in melt("compare", "results/old", "results/older", "--json").stdout
+
+
+def test_what_could_have_been_detected_is_on_a_narrow_terminal_too(
+    melt: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stream in (console.out, console.err):
+        monkeypatch.setattr(stream, "_width", 80)
+    stored(tmp_path / "results", "old", n=3)
+    stored(tmp_path / "results", "newer", n=3, level=0.52)
+    said = melt("compare", "results/old", "results/newer").stdout
+    assert "local small latency_p50_s: detectable is " in said
+
+
 def test_an_override_stamps_the_terminal_and_the_data(melt: Callable[..., Said], tmp_path: Path) -> None:
     stored(tmp_path / "results", "old", hard={"power_mode": "MAXN"})
     stored(tmp_path / "results", "newer", hard={"power_mode": "15W"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -21,6 +23,16 @@ if TYPE_CHECKING:
 @pytest.fixture
 def made(tmp_path: Path) -> Nights:
     return Nights(tmp_path / "results" / "nightly", devices=("pi5", "orin"))
+
+
+@pytest.fixture(autouse=True)
+def in_the_morning(made: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate is called five hours after the last night has begun."""
+
+    def now_s() -> float:
+        return (made.begin - dt.timedelta(hours=19)).timestamp()
+
+    monkeypatch.setattr("melt.cli.gate.time", SimpleNamespace(time=now_s))
 
 
 def slow(device: str, _cell: str, metric: str) -> float:

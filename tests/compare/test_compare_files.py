@@ -107,7 +107,7 @@ def test_the_sentences_name_base_counts_and_both_ends(found: Comparison) -> None
     assert in_short(found).startswith("2 cells on both sides: 1 slower, ")
     assert "1 refused" in in_short(found)
     line = next(line for line in overall_lines(found) if line.startswith("latency_p50_s"))
-    assert "in the geometric mean of 2 cells" in line
+    assert "in the geometric mean of 2 cells (1 slower, 1 inconclusive), 0.9" in line
     assert "at least 0.83" in line
     assert "(pi5 toy: slower)" in line
 

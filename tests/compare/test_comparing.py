@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from made_index import index, noisy, runs
 
-from melt.analysis.contrast import contrast
+from melt.analysis.contrast import contrast, nameable
 from melt.compare import Asked, Comparison, compared
 from melt.compare.contrasts import DRIFT
 from melt.errors import NotComparable, UsageError
@@ -449,6 +449,7 @@ def test_the_main_metrics_are_compared_unless_others_are_named() -> None:
     every = {one.metric: one.word for one in comparison(*sides, metrics=("all",)).verdicts}
     assert every == {"requests": "more", "latency_p50_s": "slower", "latency_mean_s": "slower"}
     assert "did you mean 'latency_p50_s'" in usage(*sides, metrics=("latency_p50",))
+    assert "did you mean 'latency_p50_s'" in usage(*sides, metrics=("all", "latency_p50"))
 
 
 def nights(count: int, spread: float, **more: Any) -> list[dict[str, Any]]:
@@ -467,7 +468,7 @@ def test_delta_is_what_the_nights_of_the_device_differ_by() -> None:
     )
     assert only(comparison(*sides)).word == "slower"
     one = only(comparison(*sides, history=(index(nights(8, 0.03)),)))
-    assert one.delta == pytest.approx(math.expm1(2 * 1.4826 * 0.03), rel=0.02)
+    assert one.delta == pytest.approx(math.expm1(2 * 1.4826 * 0.06 / math.sqrt(2)), rel=0.02)
     assert one.word == "equivalent"
     assert "8 nights of 1 cells of pi5" in one.delta_from
     few = only(comparison(*sides, history=(index(nights(4, 0.03)),)))
@@ -479,6 +480,30 @@ def test_delta_is_what_the_nights_of_the_device_differ_by() -> None:
     assert "8 nights" in quiet.delta_from
     said = only(comparison(*sides, history=(index(nights(8, 0.03)),), delta=0.01))
     assert (said.delta, said.delta_from) == (0.01, "--delta")
+
+
+def test_nights_on_both_sides_of_a_change_do_not_make_it_noise() -> None:
+    """A history that holds the regression itself must not widen what is called no difference by it."""
+    rows = []
+    for night in range(20):
+        level = 0.01 * (1.1 if night >= 10 else 1.0)
+        rows += runs({"latency_p50_s": noisy(level, 0.005, night)}, session=f"202610{night + 1:02d}T030000Z")
+    before = runs({"latency_p50_s": noisy(0.01, 0.005)})
+    one = only(
+        comparison(before, runs({"latency_p50_s": noisy(0.011, 0.005, 2)}, session=OTHER), history=(index(rows),))
+    )
+    assert one.delta == 0.03
+    assert one.word == "slower"
+
+
+def test_delta_of_independent_nights_is_two_of_their_standard_deviations() -> None:
+    random = np.random.default_rng(8)
+    rows = []
+    for night, off in enumerate(random.normal(0, 0.04, 300)):
+        started = str(np.datetime64("2025-01-01") + night).replace("-", "")
+        rows += runs({"latency_p50_s": 0.01 * math.exp(off)}, session=f"{started}T030000Z", n=1)
+    sides = runs({"latency_p50_s": noisy(0.01)}), runs({"latency_p50_s": noisy(0.01)}, session=OTHER)
+    assert only(comparison(*sides, history=(index(rows),))).delta == pytest.approx(math.expm1(0.08), rel=0.15)
 
 
 def test_p_is_adjusted_over_all_cells_and_metrics_together() -> None:
@@ -529,4 +554,6 @@ def test_every_figure_is_the_one_of_its_own_cell_and_metric() -> None:
             side: [row["value"] for row in of if (row["cell"], row["metric"]) == (one.cell, one.metric)]
             for side, of in rows.items()
         }
-        assert one.found == dataclasses.replace(contrast(mine["a"], mine["b"], paired=False))
+        assert one.found is not None
+        by_hand = contrast(mine["a"], mine["b"], paired=False)
+        assert one.found == dataclasses.replace(by_hand, detectable=nameable(by_hand, one.delta))

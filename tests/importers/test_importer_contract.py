@@ -27,6 +27,11 @@ ODD: tuple[Any, ...] = (
     0,
     1e300,
     -(1 << 70),
+    10**400,
+    -(10**400),
+    -1e308,
+    "1e5",
+    "٣",
     math.nan,
     math.inf,
     True,
@@ -183,6 +188,33 @@ def test_one_odd_value_anywhere_raises_nothing(importer: Importer, name: str, pa
             assert len(one.device) <= 64
         if planned.runs and chosen.random() < 0.05:
             publish(planned, tmp_path / f"results{len(list(tmp_path.iterdir()))}")
+
+
+HOSTILE: tuple[Any, ...] = (10**400, -(10**400), 1e308, -1e308, math.nan, math.inf, "1e5", True, 5e-324)
+NUMBERS = {
+    "llama-bench": ("samples_ns", "avg_ns", "stddev_ns", "avg_ts", "stddev_ts", "samples_ts", "n_prompt", "n_depth"),
+    "pytest-benchmark": ("data", "mean", "stddev", "median", "min", "max", "rounds", "iterations"),
+    "google-benchmark": ("real_time", "cpu_time", "iterations", "items_per_second", "threads"),
+}
+
+
+@pytest.mark.parametrize(("tool", "key"), [(tool, key) for tool, keys in NUMBERS.items() for key in keys])
+def test_a_number_that_is_none_is_told_or_put_right_and_never_a_figure(tool: str, key: str, tmp_path: Path) -> None:
+    """Each number of a file in turn gets each of the values that break arithmetic."""
+    importer = next(one for one in IMPORTERS if one.tool == tool)
+    name = next(name for name in samples_of(tool) if name.endswith(".json"))
+    whole = json.loads(sample(tool, name, tmp_path).read_text())
+    places = [place for place in _places(whole) if place[-1] == key or (len(place) > 1 and place[-2:] == (key, 0))]
+    assert places
+    for place in places[:4]:
+        for odd in HOSTILE:
+            file = tmp_path / name
+            file.write_text(json.dumps(_put(whole, place, odd)))
+            for run in importer.read(file).runs:
+                for metric_name, metric in run.metrics.items():
+                    value = metric.value
+                    assert value is None or 0 <= value < 1e18, f"{metric_name} of {place} = {odd!r}: {value}"
+                assert "nan stated" not in "".join(run.note.corrections) or math.isnan(float(odd))
 
 
 def _places(value: Any) -> Any:

@@ -156,7 +156,8 @@ def test_another_engine_version_begins_anew_unless_it_is_the_axis(made: Nights) 
     made.nights(14)
     made.nights(2, factor=slow(), hard={"engine_version": "1.32.0"})
     fresh = judge(made.suite)
-    assert (fresh.overall, one(fresh).state) == ("no verdict yet", "no_verdict")
+    assert (fresh.overall, one(fresh).state) == ("incomplete", "no_verdict")
+    assert (len(fresh.anew), fresh.exit_code(strict=True)) == (3, 1)
     (warning,) = [text for text in fresh.warnings if "engine_version" in text]
     assert warning.startswith("pi5: the series begins in night")
     along = judge(made.suite, axis="engine_version")
@@ -262,11 +263,12 @@ def test_a_cell_whose_runs_do_not_count_is_missing_with_the_reasons(made: Nights
 
 
 def test_a_metric_that_became_a_gap_is_missing_with_its_reason(made: Nights) -> None:
-    made.nights(14)
+    *_, last = made.nights(14)
     gap = {"value": None, "reason": "no_sensor: the meter is unplugged"}
     made.night(change=lambda record: record["metrics"].update(load_s=gap))
     result = judge(made.suite)
-    assert [(lost.metric, lost.why) for lost in result.missing] == [("load_s", "no_sensor: the meter is unplugged")]
+    told = f"no_sensor: the meter is unplugged; it was last there in night {last}"
+    assert [(lost.metric, lost.why) for lost in result.missing] == [("load_s", told)]
     assert result.overall == "incomplete"
 
 

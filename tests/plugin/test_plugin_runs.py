@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from workspace import Said, Workspace, ended, running_job
@@ -15,11 +17,9 @@ from workspace import Said, Workspace, ended, running_job
 from melt.report import write_report
 from melt.store import open_session, read_runs, sessions
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 pytestmark = pytest.mark.peer
 
+DOCS = Path(__file__).parents[2] / "docs"
 HEAD = 'import pytest\nQUICK = {"preset": "quick", "min_s": 0.2, "warmup_s": 0.0, "warmup_n": 1}\n'
 
 
@@ -170,6 +170,70 @@ def check_benchmarks(file: Path) -> None:
     assert two["stats"]["median"] == pytest.approx(two["extra_info"]["melt_metrics"]["latency_p50_s"])
     assert len(two["extra_info"]["melt_runs"]) == 2
     assert two["fullname"].startswith("test_speed.py::test_two")
+
+
+ALONE = """
+@pytest.mark.melt_device("here")
+def test_one(melt_run):
+    run = melt_run("toy.yaml", runs=2, params={"threads": 1}, protocol=QUICK)
+    assert run["latency_p50_s"].value > 0
+
+@pytest.mark.melt_device("here")
+def test_unknown(melt_run):
+    melt_run("workloads/mobilenetv2.yaml", protocol=QUICK)
+
+@pytest.mark.melt_device("here")
+def test_never(melt_run):
+    melt_run("toy.yaml", params={"threads": 2}, protocol=QUICK)
+
+def test_of_nobody():
+    pass
+"""
+
+
+def test_alone_it_stops_where_it_is_told_and_every_command_reads_what_it_stored(lab: Workspace) -> None:
+    """Without pytest-benchmark, with -x and -k; then what a team does with the results."""
+    said = pytest_of(lab, ALONE, "-p", "no:benchmark", "-x", "-k", "not nobody", "--junit-xml=junit.xml")
+    assert said.code == 1, said
+    told = outcomes(lab)
+    assert set(told) == {"test_one[here]", "test_unknown[here]"}
+    assert told["test_one[here]"] == "passed", said.stdout
+    assert (
+        "workloads/mobilenetv2.yaml does not exist; of the shipped workloads: did you mean 'mobilenetv3.yaml'?"
+        in (told["test_unknown[here]"])
+    )
+    suite = lab.results / "pytest"
+    runs, unreadable = read_runs(suite)
+    assert (len(runs), unreadable) == (2, [])
+    assert open_session(runs[0].path.parent).todo() == []
+    for words in (["gate"], ["history", "--metric", "latency_p50_s"], ["export", "--metric", "latency_p50_s"]):
+        command, *more = words
+        done = ended(lab._started([sys.executable, "-m", "melt", command, str(suite), *more]))
+        assert done.code == 0, done
+        assert "toy[threads=1]" in done.stdout or command == "gate", done
+        for run in runs if command == "export" else ():
+            assert f"{run.record.run_id}," in done.stdout
+            assert f",{run.record.metrics['latency_p50_s'].value!r}," in done.stdout
+
+
+def test_the_first_test_of_the_docs_passes_as_it_stands_there(tmp_path: Path) -> None:
+    text = (DOCS / "pytest.md").read_text()
+    (tmp_path / "test_first.py").write_text(text.split("```python\n")[1].split("```")[0])
+    words = [sys.executable, "-m", "pytest", "-p", "melt.pytest_plugin", "-p", "no:melt", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        words,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}, "HOME": str(tmp_path / "home")},
+    )
+    assert done.returncode == 0, done
+    assert "1 passed" in done.stdout
+    (run,) = read_runs(tmp_path / "results" / "pytest")[0]
+    assert (run.record.device, run.record.cell) == ("local", "mobilenetv3")
+    assert f"melt: the runs lie in {run.path.parent}" in done.stdout
 
 
 def test_with_several_workers_each_has_a_session_of_its_own_and_a_device_does_one_run_at_a_time(lab: Workspace) -> None:

@@ -233,6 +233,16 @@ def test_what_has_no_time_is_refused_or_named(folder: Path) -> None:
     assert {one["group"] for one in default["benchmarks"]} >= {"latency_p50_s", "load_s"}
 
 
+def test_a_time_that_is_none_of_the_usual_ones_is_named(folder: Path) -> None:
+    frame = read(folder).frame
+    odd = frame[(frame["metric"] == "load_s").to_numpy()].assign(metric="cpu_per_call_s")
+    with pytest.raises(
+        UsageError, match=r"no run has latency_p50_s, .*: name another time with --metric, as cpu_per_call_s"
+    ):
+        export(odd, "pytest-benchmark")
+    assert json.loads(export(odd, "pytest-benchmark", ["cpu_per_call_s"]))["benchmarks"]
+
+
 def test_melt_imports_its_own_export(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.json"
     file.write_text(text(folder, "pytest-benchmark", "latency_p50_s"))

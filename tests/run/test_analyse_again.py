@@ -385,7 +385,52 @@ def test_an_analysis_newer_than_this_melt_or_older_than_the_run_is_left_alone(se
     for version in (METRIC_VERSION + 1, 1, METRIC_VERSION - 1):
         later = made(run).model_copy(update={"metric_version": version, "verdict": "invalid"})
         (run.path / f"analysis-{version}.json").write_text(later.model_dump_json(by_alias=True))
-    assert reread(run) == run
+    assert (reread(run).record, reread(run).as_stored) == (run.record, None)
+    (newer,) = reread(run).damaged
+    assert newer.path == run.path / f"analysis-{METRIC_VERSION + 1}.json"
+    assert f"metric version {METRIC_VERSION + 1} is newer than this melt's {METRIC_VERSION}" in newer.why
+    assert analyse_runs(session.path).kept == 0, "a newer melt's analysis is no reason for one of this melt"
+
+
+def test_a_record_newer_than_this_melt_is_named_and_nothing_is_put_beside_it(session: Session) -> None:
+    """Nobody would be shown an analysis older than the record."""
+    run, other = (store(session, Made(block=block), block) for block in range(2))
+    newer = edited(run, metric_version=METRIC_VERSION + 1)
+    outcome = analyse_runs(session.path)
+    assert (outcome.analysed, outcome.kept) == (1, 0)
+    assert f"newer than this melt's {METRIC_VERSION}: analyse it with the newer melt" in outcome.failed[0].why
+    assert outcome.failed[0].path == newer.path
+    assert not list(session.path.glob("*/analysis-*"))
+    assert other.path.exists()
+
+
+def test_half_a_character_in_a_record_is_kept_as_it_is(session: Session) -> None:
+    run = store(session, Made())
+    odd = {"value": 1.0, "note": "half \ud800"}
+    told = json.loads((run.path / "run.json").read_text())
+    edited(run, metric_version=1, metrics={**told["metrics"], "x\udfff": odd})
+    assert analyse_runs(session.path).kept == 1
+    found = reread(run)
+    assert found.as_stored is not None
+    assert found.record.metrics["x\udfff"].note == "half \ud800"
+    assert analyse_runs(session.path).kept == 0
+
+
+def test_half_a_run_folder_is_named_and_one_that_vanishes_is_not(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [store(session, Made(block=block), block) for block in range(3)]
+    (runs[0].path / "run.json").unlink()
+    inner = read_run
+
+    def vanishing(path: Path) -> Any:
+        shutil.rmtree(runs[1].path, ignore_errors=True)
+        return inner(path)
+
+    monkeypatch.setattr("melt.run.again.read_run", vanishing)
+    outcome = analyse_runs(session.path)
+    assert outcome.analysed == 1
+    assert [(one.path, "half a run" in one.why) for one in outcome.failed] == [(runs[0].path, True)]
 
 
 def test_of_two_analyses_the_newest_that_can_be_read_counts(session: Session) -> None:
