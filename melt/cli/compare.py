@@ -103,7 +103,7 @@ def _print(found: Comparison) -> None:
         out.print(Text(_clean(stamp), "bold red"), soft_wrap=True)
     for heading, table in headed_tables(found):
         out.print(plain(heading), soft_wrap=True)
-        print_table(_most_telling(table))
+        print_table(_most_telling(table), elsewhere="with --out or --json")
         if len(table.rows) > _MOST_ROWS:
             out.print(f"and {len(table.rows) - _MOST_ROWS} more rows: --out FOLDER or --json has all", soft_wrap=True)
     out.print(plain(in_short(found)), soft_wrap=True)

@@ -44,6 +44,7 @@ def export_results(
         _print(made)
         return
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, made)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}: name another with --out") from None

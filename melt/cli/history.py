@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from melt.analysis.fingerprint import axis_keys
 from melt.cli.console import out, plain, print_json, say
 from melt.cli.options import AsJson
 from melt.errors import UsageError
@@ -29,6 +30,10 @@ def history(
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="Only this device.")] = None,
     cell: Annotated[str | None, typer.Option("--cell", help="Only this cell, or the cells of this workload.")] = None,
+    axis: Annotated[
+        str | None,
+        typer.Option("--axis", help="The one key that may change from night to night, such as engine_version."),
+    ] = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Also write history.png, .pdf, .csv and .json into this folder.")
     ] = None,
@@ -36,13 +41,15 @@ def history(
 ) -> None:
     """Show a metric of each cell over the nights, with the nights in which its level changed.
 
-    A series reaches back to the last change of what has to be the same: the model, the engine, the device and so on.
+    A series reaches back to the last change of what has to be the same: the model, the engine, the device and so on,
+    but for what --axis names.
     """
     index = read(results, say=say)
     if metric is None:
         known = ", ".join(sorted(metrics_of(index))) or "none, as no run that counts has a value"
         raise UsageError(f"name what to show with --metric; {results} has: {known}")
-    found = histories(index, metric, device=device, cell=cell)
+    varying = axis_keys(axis) if axis else frozenset[str]()
+    found = histories(index, metric, device=device, cell=cell, varying=varying)
     if not found:
         raise UsageError(f"{results} has no series of '{metric}': no run that counts has a value of it")
     title = results.resolve().name

@@ -27,10 +27,11 @@ _NAMED, _WHOSE = 72, 3
 """A note tells of so many rows at most whom it is about, in so many characters each."""
 
 
-def print_table(table: Table, to: Console = out) -> None:
+def print_table(table: Table, to: Console = out, *, elsewhere: str = "in the report") -> None:
     """Prints the table as it fits: in rows, on its side, with fewer columns, or line by line; and its notes below.
 
-    Numbers are shown whole; words are folded, and long ones cut in their middle: their ends tell them apart.
+    Where columns are left out, `elsewhere` says what has them. Numbers are shown whole; words are folded, and long ones
+    cut in their middle: their ends tell them apart.
     """
     table = _without_controls(table)
     full = [i for i, _ in enumerate(table.columns) if any(not row.cells[i].startswith("–") for row in table.rows)]
@@ -40,7 +41,7 @@ def print_table(table: Table, to: Console = out) -> None:
     _print_notes(shown, to)
     left_out = [column.header for column in table.columns if column not in shown.columns]
     if left_out:
-        to.print(Text(f"in the report, not here: {', '.join(left_out)}", "dim"), soft_wrap=True)
+        to.print(Text(f"{elsewhere}, not here: {', '.join(left_out)}", "dim"), soft_wrap=True)
 
 
 def _without_controls(table: Table) -> Table:

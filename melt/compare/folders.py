@@ -42,7 +42,7 @@ def _unverified(indexes: Iterable[tuple[Path, Index]]) -> tuple[str, ...]:
         for at in dict.fromkeys(str(one) for end in ends for one in end["folder"]):
             # a suite's folder may have been given another name since
             for run in (read_run(suite / at) for suite in below if (suite / at).is_dir()):
-                if isinstance(run, StoredRun) and not run.record.profile_verified:
+                if isinstance(run, StoredRun) and not (run.record.profile_verified or run.record.imported):
                     found.add(run.record.profile)
     return tuple(f"profile {profile} is not verified on the hardware" for profile in sorted(found))
 

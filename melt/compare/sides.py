@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from melt.analysis.fingerprint import NAMED_BY, canonical
+from melt.analysis.fingerprint import AXES, NAMED_BY, canonical
 from melt.compare.match import points
 from melt.compare.result import shown
 from melt.errors import UsageError, nearest
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SESSION = "session"
 _DIGEST, _OF_DIGEST = "_sha256", 12
+_NAMED = 3
+"""Of the axes along which a folder may be compared, so many are named."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,10 @@ def by_value(configs: Sequence[Config], along: Along, base: str | None, folder: 
     names = list(of_value)
     if len(names) < 2:  # noqa: PLR2004 - two sides
         said = f", {names[0]}" if names else _only_value(configs, along)
-        hint = "name a second folder" if along.axis == SESSION else "name a folder in which it varies, or a second one"
+        hint = "name a folder in which it varies, or a second one"
+        if along.axis == SESSION:
+            inside = " or ".join(f"--axis {name}" for name in _varying(configs)[:_NAMED])
+            hint = "name a second folder" + (f", or compare inside it: {inside}" if inside else "")
         raise UsageError(f"--axis {along.axis}: {folder} holds one value of it alone{said}: {hint}")
     if base is not None and base not in of_value:
         raise UsageError(f"--base {base}: {folder} has no such {along.axis}: {nearest(base, names)}")
@@ -82,6 +87,11 @@ def _naming(along: Along) -> tuple[str, ...]:
 
 def _values(configs: Sequence[Config], key: str) -> set[str]:
     return {canonical(config.keys.get(key)) for config in configs}
+
+
+def _varying(configs: Sequence[Config]) -> list[str]:
+    """The axes whose own key has several values here."""
+    return [axis for axis in AXES if axis != SESSION and len(_values(configs, axis)) > 1]
 
 
 def _only_value(configs: Sequence[Config], along: Along) -> str:

@@ -53,8 +53,7 @@ def unit_for(value_s: float) -> tuple[str, float]:
 
 def draw_shape(axes: Axes, row: Row) -> None:
     """The density of each run above the line, the run medians and their interval below it."""
-    low, high = _range(row)
-    log = high / max(low, 1e-12) > LOG_BEYOND
+    low, high, log = _range(row)
     if log:
         axes.set_xscale("log")
     axes.set_xlim(low, high)
@@ -93,8 +92,11 @@ def _of_all(one: Latencies, these: Bools) -> int:
     return round(np.count_nonzero(these) * one.n / max(one.values.size, 1))
 
 
-def _range(row: Row) -> tuple[float, float]:
-    """Where the bulk is, 99 % of the samples or less if they tail far off, and the interval unless it is far wider."""
+def _range(row: Row) -> tuple[float, float, bool]:
+    """Where the bulk is, 99 % of the samples or less if they tail far off, and the interval unless it is far wider.
+
+    And whether that is so wide that it is drawn in logs.
+    """
     together = np.concatenate([one.values for one in row.samples])
     least, q1, middle, q3, most = (float(v) for v in np.percentile(together, (0.2, 25, 50, 75, 99)))
     reach = _REACH * max(q3 - middle, middle - q1, 2e-3 * middle)
@@ -105,9 +107,9 @@ def _range(row: Row) -> tuple[float, float]:
         low = max(min(low, *ends), low - 2 * reach)
         high = min(max(high, *ends), high + 2 * reach)
     if high / max(low, 1e-12) > LOG_BEYOND:
-        return max(low, 1e-9) / 1.15, high * 1.15
+        return max(low, 1e-9) / 1.15, high * 1.15, True
     pad = 0.06 * max(high - low, 1e-3 * high)
-    return max(low - pad, 0.0), high + pad
+    return max(low - pad, 0.0), high + pad, False
 
 
 def _curves(axes: Axes, row: Row, low: float, high: float, *, log: bool) -> None:

@@ -128,12 +128,19 @@ def metrics_of(index: Index) -> set[str]:
     return {str(name) for name in frame.loc[there, "metric"].dropna().unique()}
 
 
-def histories(index: Index, metric: str, *, device: str | None = None, cell: str | None = None) -> list[History]:
+def histories(
+    index: Index,
+    metric: str,
+    *,
+    device: str | None = None,
+    cell: str | None = None,
+    varying: frozenset[str] = frozenset(),
+) -> list[History]:
     """The history of a metric on each device and in each cell, of one alone where it is named. Raises UsageError.
 
-    A workload's name stands for all of its cells, unless it is that of one.
+    A workload's name stands for all of its cells, unless it is that of one. A change of a key `varying` ends no series.
     """
-    found = series(index, metrics=[metric_named(metric, metrics_of(index))])
+    found = series(index, metrics=[metric_named(metric, metrics_of(index))], varying=varying)
     found = _only(found, "device", device, lambda one: (one.device,))
     whole = any(one.cell == cell for one in found)
     found = _only(found, "cell", cell, lambda one: (one.cell,) if whole else (one.cell, one.workload))

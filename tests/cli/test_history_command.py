@@ -117,6 +117,13 @@ def test_a_series_that_was_cut_says_why(made: Nights) -> None:
     assert "engine_version changed" in said
 
 
+def test_a_key_that_may_change_ends_no_series(made: Nights) -> None:
+    made.nights(3)
+    made.night(hard={**HARD, "engine_version": "1.32.0"})
+    data = json.loads(called(str(made.suite), "--metric", METRIC, "--axis", "engine_version", "--json"))
+    assert [len(one["nights"]) for one in data["series"]] == [4]
+
+
 def test_devices_and_cells_are_chosen_by_name(tmp_path: Path) -> None:
     made = Nights(
         tmp_path / "nightly", devices=("pi5", "orin"), cells=("net", "net[threads=4]", "vit[threads=1]"), blocks=2

@@ -46,9 +46,9 @@ def table_of(*names: tuple[str, str], footnotes: tuple[str, ...] = ()) -> Table:
     return Table(COLUMNS, tuple(rows), footnotes or ("no sensor of energy", "about p90", "about rate"))
 
 
-def printed(table: Table, width: int) -> str:
+def printed(table: Table, width: int, **words: str) -> str:
     to = Console(width=width, file=io.StringIO(), highlight=False, force_terminal=False)
-    print_table(table, to)
+    print_table(table, to, **words)
     assert isinstance(to.file, io.StringIO)
     return to.file.getvalue()
 
@@ -98,6 +98,8 @@ def test_only_footnotes_of_shown_cells_are_printed_numbered_from_one() -> None:
     assert "13.2 ¹" in text
     assert "\n1 about p90\n2 about rate\n" in text
     assert "in the report, not here: energy / inference" in text
+    elsewhere = printed(table_of(("local", "mobilenetv3")), 80, elsewhere="with --json")
+    assert "with --json, not here: energy / inference" in elsewhere
 
 
 def test_a_superscript_in_a_name_is_no_mark() -> None:

@@ -385,6 +385,10 @@ def test_numbers_are_in_order_and_each_is_held_against_the_base() -> None:
     assert {one.word for one in found.verdicts} == {"faster"}
 
 
+def test_one_folder_without_an_axis_says_along_which_it_may_be_compared() -> None:
+    assert "name a second folder, or compare inside it: --axis threads" in usage(swept())
+
+
 def test_another_swept_key_keeps_its_cells_apart() -> None:
     rows = []
     for threads, spin in ((1, True), (2, True), (1, False), (2, False)):

@@ -285,6 +285,7 @@ def test_two_imported_sets_are_compared(tmp_path: Path) -> None:
     (verdict,) = found.verdicts
     assert verdict.metric == "pp_tok_per_s"
     assert verdict.word == "slower"
+    assert not any("verified" in label for label in found.labels), "no profile of melt's has measured them"
     assert "imported from llama-bench" in found.labels
 
 

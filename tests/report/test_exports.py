@@ -273,10 +273,13 @@ def test_text_goes_to_the_terminal_as_it_is(folder: Path) -> None:
 
 
 def test_a_file_is_written_whole(folder: Path, tmp_path: Path) -> None:
-    file = tmp_path / "runs.csv"
-    assert melt(str(folder), "--out", str(file)).exit_code == 0
+    file = tmp_path / "new" / "runs.csv"
+    said = melt(str(folder), "--out", str(file), "--json")
+    assert said.exit_code == 0
     assert file.read_text() == text(folder, "csv-long")
-    assert list(tmp_path.iterdir()) == [file]
+    assert list(file.parent.iterdir()) == [file]
+    told = {"file": str(file), "format": "csv-long", "bytes": file.stat().st_size, "unreadable": 0}
+    assert json.loads(said.stdout) == told
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,18 @@ import sys
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from made_runs import BOARD, Made, session_of, store
 from matplotlib.image import imread
 
+from melt.analysis.summary import summarise
 from melt.report import write_report
 from melt.report.canvas import Page, drawable, style
-from melt.report.distribution import _density
+from melt.report.distribution import Row, _density, draw_shape
+from melt.report.raw import Latencies
+from melt.report.select import Cell
 from melt.store import read_runs
 
 if TYPE_CHECKING:
@@ -106,6 +110,21 @@ def test_latencies_far_apart_are_drawn_on_a_logarithmic_scale(tmp_path: Path) ->
         Made(block=b, cell=c, p50_s=p, measured_s=2) for b in range(3) for c, p in (("mlp", 0.0008), ("vit-tiny", 0.1))
     ]
     check(report_on(tmp_path, slots), "latency")
+
+
+def test_latencies_whose_range_begins_at_nothing_are_drawn_all_the_same(tmp_path: Path) -> None:
+    """With room beside them the least begin at 0, which has no logarithm."""
+    values = np.linspace(0.01, 0.19, 400)
+    run = store(session_of(tmp_path, [Made(p50_s=0.1)]), Made(p50_s=0.1))
+    cell = Cell("demo", "local", "net", "net", used=(run,))
+    row = Row(cell, "#000000", summarise([0.1]), (Latencies(400, values),), None)
+    with style():
+        figure, axes = plt.subplots()
+        draw_shape(axes, row)
+        figure.canvas.draw()
+        assert axes.get_xscale() == "linear"
+        assert axes.get_xlim()[0] == 0
+        plt.close(figure)
 
 
 @pytest.mark.peer
