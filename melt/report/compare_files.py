@@ -6,16 +6,13 @@ import csv
 import dataclasses
 import io
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import melt
 from melt.analysis.contrast import FALSE_DISCOVERY_RATE, POWER
-from melt.errors import UsageError
-from melt.places import write_whole
 from melt.report.compare_table import delta_lines, headed_tables, how_many, in_short, overall_lines, title
 from melt.report.escape import csv_text, md_text
-from melt.report.folder import refuse_a_runs_own
+from melt.report.folder import fill, refuse_a_runs_own
 from melt.report.pictures import HOW_TO_GET
 
 if TYPE_CHECKING:
@@ -38,7 +35,6 @@ COLUMNS = (
     *("p_adjusted", "verdict", "why", "refused", "n_a", "n_b", "paired", "detectable", "delta", "delta_from"),
     *("energy_of", "labels", "caveats", "allowed_unlike"),
 )
-_PICTURE = re.compile(r"compare(-[0-9]+)?\.(png|pdf)")
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
@@ -55,18 +51,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
         "compare.json": json.dumps(compare_data(comparison), indent=1, allow_nan=False) + "\n",
     }
     files = {**{name: text.encode() for name, text in texts.items()}, **pictures}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            write_whole(folder / name, data)
-        for path in folder.iterdir():
-            if _PICTURE.fullmatch(path.name) and path.name not in files:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"the comparison cannot be written to {folder}: {error.strerror}; name another folder with --out"
-        ) from None
-    return tuple(folder / name for name in files)
+    return fill(folder, files, "comparison", ("compare",))
 
 
 def _pictures(comparison: Comparison) -> tuple[dict[str, bytes], tuple[str, ...]]:

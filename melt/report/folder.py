@@ -1,4 +1,4 @@
-"""The report's folder: each file replaced whole, and pictures of an earlier report that this one lacks removed."""
+"""A folder of tables and pictures: each file replaced whole, and pages of an earlier time removed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from melt.errors import UsageError
 from melt.places import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
-_PICTURE = re.compile(r"(latency|roofline|trace)(-[0-9]+)?\.(png|pdf)")
+_PAGE = re.compile(r"([a-z]+)(-[0-9]+)?\.(png|pdf)")
 
 
 def refuse_a_runs_own(folder: Path) -> None:
@@ -23,15 +23,26 @@ def refuse_a_runs_own(folder: Path) -> None:
             raise UsageError(f"{path} is a run's own folder, which nothing may change: name another one with --out")
 
 
-def fill(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
-    """Writes the files in order; a reader sees each old or new, never half. Raises UsageError when it cannot."""
+def fill(
+    folder: Path,
+    files: Mapping[str, bytes],
+    what: str = "report",
+    pictures: Collection[str] = ("latency", "roofline", "trace"),
+) -> tuple[Path, ...]:
+    """Writes the files in order; a reader sees each old or new, never half. Raises UsageError when it cannot.
+
+    Of each of the `pictures` the pages that an earlier `what` had, and this one lacks, are removed.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             write_whole(folder / name, data)
         for path in folder.iterdir():
-            if _PICTURE.fullmatch(path.name) and path.name not in files:
+            page = _PAGE.fullmatch(path.name)
+            if page and page[1] in pictures and path.name not in files:
                 path.unlink(missing_ok=True)
     except OSError as error:
-        raise UsageError(f"the report cannot be written to {folder}: {error.strerror}; name another folder") from None
+        raise UsageError(
+            f"the {what} cannot be written to {folder}: {error.strerror}; name another folder with --out"
+        ) from None
     return tuple(folder / name for name in files)

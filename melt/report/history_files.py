@@ -6,17 +6,14 @@ import csv
 import io
 import json
 import math
-import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import melt
 from melt.analysis.summary import CONFIDENCE, MIN_RUNS
-from melt.errors import UsageError
-from melt.places import write_whole
 from melt.report.escape import csv_text
-from melt.report.folder import refuse_a_runs_own
+from melt.report.folder import fill, refuse_a_runs_own
 from melt.report.pictures import HOW_TO_GET
 
 if TYPE_CHECKING:
@@ -48,7 +45,6 @@ COLUMNS = (
     "reason",
 )
 NO_VALUE = "no usable value in this night"
-_PICTURE = re.compile(r"history(-[0-9]+)?\.(png|pdf)")
 _METHOD = "Student's t on the logs of one value a run (linear where a value is not positive); the run is the replicate"
 
 
@@ -79,16 +75,7 @@ def write_history(histories: Sequence[History], folder: Path, title: str, notes:
         left_out = pages.notes
     data = json.dumps(history_data(histories, title, [*notes, *left_out]), indent=1, allow_nan=False) + "\n"
     files = {**pictures, "history.csv": history_csv(histories).encode(), "history.json": data.encode()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            write_whole(folder / name, content)
-        for path in folder.iterdir():
-            if _PICTURE.fullmatch(path.name) and path.name not in files:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(f"the history cannot be written to {folder}: {error.strerror}; name another folder") from None
-    return Written(tuple(folder / name for name in files), left_out)
+    return Written(fill(folder, files, "history", ("history",)), left_out)
 
 
 def history_csv(histories: Sequence[History]) -> str:
