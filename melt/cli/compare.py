@@ -16,7 +16,7 @@ from melt.cli.tables import print_table
 from melt.compare import Asked, compare_folders
 from melt.errors import NotComparable, UsageError
 from melt.report.compare_files import compare_data, refusal_data, write_comparison
-from melt.report.compare_table import delta_lines, headed_tables, in_short, overall_lines, title
+from melt.report.compare_table import caveats_of_figures, delta_lines, headed_tables, in_short, overall_lines, title
 from melt.report.numbers import significant
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _print(found: Comparison) -> None:
     _print_some(overall_lines(found), "")
     alone = [f"only in {one.side}: {one.device} {one.cell} ({one.runs} runs): {one.why}" for one in found.unmatched]
     _print_some(alone)
-    _print_some([f"caveat: {text}" for text in (*found.caveats, *_caveats(found))])
+    _print_some([f"caveat: {text}" for text in (*found.caveats, *caveats_of_figures(found))])
     _print_some([f"note: {text}" for text in (*delta_lines(found), *found.notes)])
 
 
@@ -131,15 +131,6 @@ def _undecided(found: Comparison) -> list[str]:
         for one in found.verdicts
         if one.word == "inconclusive" and one.found is not None and one.found.detectable is not None
     ]
-
-
-def _caveats(found: Comparison) -> list[str]:
-    """Of single figures, each once."""
-    return list(
-        dict.fromkeys(
-            text for one in found.verdicts for text in (*one.caveats, *(one.found.notes if one.found else ()))
-        )
-    )
 
 
 def _print_some(lines: Sequence[str], style: str = "dim") -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from melt.report.canvas import FAINT, GREY, INK, PALETTE, Page, Pages, drawable, plain, style
-from melt.report.compare_table import ratio_text, title
+from melt.report.compare_table import caveats_of_figures, ratio_text, title
 from melt.report.numbers import MISSING, counted, significant
 
 if TYPE_CHECKING:
@@ -153,6 +153,7 @@ def _column_heads(page: Page, top: float, right: float) -> None:
 def _foot(comparison: Comparison) -> list[str]:
     """Paragraphs; what has no room here stands in compare.md."""
     labels = [label for label in comparison.labels if not label.startswith("SIMULATED")]
+    of_figures = caveats_of_figures(comparison)
     caveats = [f"{counted(len(comparison.caveats), 'caveat')}: {'; '.join(comparison.caveats)}"]
     return [
         (
@@ -164,6 +165,7 @@ def _foot(comparison: Comparison) -> list[str]:
             "what so many runs, as noisy as these, find in 80 % of cases."
         ),
         *([". ".join(labels)] if labels else []),
+        *(["; ".join(of_figures)] if of_figures else []),
         *(caveats if comparison.caveats else []),
     ]
 

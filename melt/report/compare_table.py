@@ -28,6 +28,8 @@ COLUMNS = (
     Column("b"),
     Column("δ", "%"),
 )
+_WHOSE = 3
+"""So many figures are named that a caveat is of."""
 
 
 def title(comparison: Comparison) -> str:
@@ -51,6 +53,21 @@ def in_short(comparison: Comparison) -> str:
     if comparison.base is not None:
         said += f" The base is {comparison.axis} {comparison.base} ({comparison.base_why})."
     return " ".join((said, *(f"{label}." for label in comparison.labels)))
+
+
+def caveats_of_figures(comparison: Comparison) -> list[str]:
+    """What a reader must know of single figures: each text once, with whose it is where it is not of all of them."""
+    whose: dict[str, list[str]] = {}
+    devices = {one.device for one in comparison.verdicts}
+    for one in comparison.verdicts:
+        name = f"{one.cell} {one.metric}" if len(devices) == 1 else f"{one.device} {one.cell} {one.metric}"
+        for text in (*one.caveats, *(one.found.notes if one.found else ())):
+            whose.setdefault(text, []).append(name)
+    lines = []
+    for text, names in whose.items():
+        more = f" and {len(names) - _WHOSE} more" if len(names) > _WHOSE else ""
+        lines.append(text if len(names) == len(comparison.verdicts) else f"{', '.join(names[:_WHOSE])}{more}: {text}")
+    return lines
 
 
 def how_many(comparison: Comparison) -> Mapping[str, int]:

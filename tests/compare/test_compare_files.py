@@ -15,7 +15,7 @@ from made_index import index, noisy, runs
 from melt.compare import Asked, Comparison, compared
 from melt.errors import UsageError
 from melt.report.compare_files import METHOD, compare_csv, compare_data, compare_md, refusal_data, write_comparison
-from melt.report.compare_table import headed_tables, in_short, overall_lines, title
+from melt.report.compare_table import caveats_of_figures, headed_tables, in_short, overall_lines, title
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -202,3 +202,12 @@ def test_a_refusal_for_a_program_names_each_key() -> None:
     data = refusal_data("they differ", [("pi5 toy", "governor", "a", "b", "read")])
     assert data["comparable"] is False
     assert data["differences"] == [{"cell": "pi5 toy", "key": "governor", "a": "a", "b": "b", "source": "read"}]
+
+
+def test_a_caveat_of_single_figures_says_which() -> None:
+    level, load = noisy(0.01, 0.002), noisy(0.3, 0.002, seed=2)
+    a = runs({"latency_p50_s": level, "load_s": load}, n=10)
+    two_groups = {"latency_p50_s": lambda block: level(block) * (1.5 if block % 2 else 1.0), "load_s": load}
+    found = compared({"before": index(a), "after": index(runs(two_groups, n=10, session=OTHER))}, [], Asked())
+    (told,) = [line for line in caveats_of_figures(found) if "two groups" in line]
+    assert told.startswith("toy latency_p50_s: ")
