@@ -174,13 +174,14 @@ def _warnings(index: Index, judged: Sequence[Judged]) -> list[str]:
     if len(index.unreadable) > _NAMED:
         told.append(f"{len(index.unreadable) - _NAMED} more runs cannot be read")
     told += index.notes
-    notes: Counter[tuple[str, str]] = Counter()
+    notes: dict[tuple[str, str], list[str]] = {}
     for one in judged:
         if one.canary:
             continue
         for note in one.series.notes:
-            notes[one.series.device, note] += 1
-    told += [f"{device}: {note} ({number} series)" for (device, note), number in sorted(notes.items())]
+            notes.setdefault((one.series.device, note), []).append(f"{one.series.cell} {one.series.metric}")
+    for (device, note), of in sorted(notes.items()):
+        told.append(f"{device}: {note} ({of[0] if len(of) == 1 else f'{len(of)} series'})")
     young = Counter(
         one.series.device
         for one in judged
