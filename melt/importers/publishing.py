@@ -7,30 +7,27 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 import melt
-from melt.analysis.energy import idle_power
+from melt.analysis.analysed import Analysed, analysed, of_today, one_a_code
 from melt.analysis.events import realtime_step_s, suspend_s
-from melt.analysis.metrics import metrics
-from melt.analysis.verdict import judge, verdict
+from melt.analysis.verdict import verdict
 from melt.errors import UsageError
 from melt.importers.staging import staged
 from melt.job import read_events
 from melt.job.trace import COLUMNS
-from melt.records import METRIC_VERSION, Clock, EnergyBasis, Harness, IdlePower, RunRecord, Undo
+from melt.records import Clock, EnergyBasis, Harness, RunRecord, Undo
 from melt.store import CellRecord, SessionRecord, Slot, new_run_id, utc_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from melt.importers.base import Series
+    from melt.importers.base import ImportedRun
     from melt.importers.planning import Placed, Plan, Sitting
-    from melt.records import Metric, Reason
     from melt.store import Session, StoredRun
 
 NO_PROFILE = "imported"
@@ -38,16 +35,6 @@ NO_TIME = "not told"
 _OWN_FILES = ("run.json", "events.jsonl", "trace.parquet")
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
 _MOST_SENTENCES = 200
-
-
-@dataclass(frozen=True)
-class _Analysed:
-    """What melt's own analysis makes of raw data that an importer brought; nothing where it brought none."""
-
-    metrics: Mapping[str, Metric]
-    reasons: Sequence[Reason]
-    energy: EnergyBasis
-    clock: Clock
 
 
 def publish(plan: Plan, results: Path, problems: Sequence[str] = ()) -> list[StoredRun]:
@@ -95,8 +82,8 @@ def _publish_one(session: Session, placed: Placed, at: int, kept: Mapping[Path, 
     with session.writing(run_id) as folder:
         for name, original in run.raw.items():
             _keep(original, folder / _kept_name(name), kept)
-        analysed = _analysed(run.series, folder, run_id)
-        return session.publish(folder, _record(session, placed, run_id, analysed))
+        found, clock = _analysed(run, folder, run_id)
+        return session.publish(folder, _record(session, placed, run_id, found, clock))
 
 
 def _kept_name(name: str) -> str:
@@ -124,28 +111,22 @@ def _keep(original: Path, target: Path, kept: Mapping[Path, Path]) -> None:
         raise UsageError(f"{original} cannot be kept in {target.parent.parent}: {error.strerror}") from None
 
 
-def _analysed(series: Series | None, folder: Path, run_id: str) -> _Analysed:
-    if series is None:
-        return _Analysed({}, (), EnergyBasis(), Clock())
-    (folder / "events.jsonl").write_bytes(series.events)
+def _analysed(run: ImportedRun, folder: Path, run_id: str) -> tuple[Analysed, Clock]:
+    """The importer's figures, and what melt's own analysis makes of the raw data where it brought any."""
+    if run.series is None:
+        return Analysed(of_today(run.metrics), (), EnergyBasis()), Clock()
+    series, events = run.series, folder / "events.jsonl"
+    events.write_bytes(series.events)
     trace = series.trace if series.trace is not None else pd.DataFrame(columns=list(COLUMNS))
     trace.to_parquet(folder / "trace.parquet", index=False)
-    told, asked = read_events(folder / "events.jsonl"), series.asked
-    idle = idle_power(told, trace, series.sensors, asked, run_id)
-    if isinstance(idle, IdlePower):
-        asked = replace(asked, energy=asked.energy.model_copy(update={"idle": idle}))
-    return _Analysed(
-        metrics(told, trace, series.sensors, asked),
-        judge(told, trace, series.sensors, asked),
-        asked.energy,
-        Clock(suspend_s=suspend_s(told.landmarks), realtime_step_s=realtime_step_s(told.landmarks)),
-    )
+    told = read_events(events)
+    clock = Clock(suspend_s=suspend_s(told.landmarks), realtime_step_s=realtime_step_s(told.landmarks))
+    return analysed(told, trace, series.sensors, series.asked, run_id, adopted=run.metrics), clock
 
 
-def _record(session: Session, placed: Placed, run_id: str, analysed: _Analysed) -> RunRecord:
+def _record(session: Session, placed: Placed, run_id: str, found: Analysed, clock: Clock) -> RunRecord:
     run = placed.run
-    reasons = tuple({reason.code: reason for reason in (*analysed.reasons, *run.reasons)}.values())
-    measured: dict[str, Any] = {**analysed.metrics, **run.metrics}
+    reasons = one_a_code((*found.reasons, *run.reasons))
     return RunRecord(
         melt=melt.__version__,
         run_id=run_id,
@@ -164,15 +145,15 @@ def _record(session: Session, placed: Placed, run_id: str, analysed: _Analysed) 
         fingerprint=run.fingerprint,
         facts=run.facts,
         boot_id=run.boot_id,
-        clock=analysed.clock,
+        clock=clock,
         status=run.status,
         verdict=verdict(run.status, reasons),
         reasons=reasons,
         caveats=(*run.caveats, f"imported from {run.note.tool}: melt did not see the device while it ran"),
-        metrics={name: metric.model_copy(update={"version": METRIC_VERSION}) for name, metric in measured.items()},
+        metrics=found.metrics,
         engine=run.engine,
         sensors=run.series.sensors if run.series else {},
-        energy=run.energy or analysed.energy,
+        energy=run.energy or found.energy,
         imported=run.note.model_copy(update={"source": _writable(run.note.source)}),
         harness=Harness(),
         undo=Undo(complete=True),

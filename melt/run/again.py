@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 import melt
+from melt.analysis.analysed import analysed, one_a_code, tokens
 from melt.analysis.energy import idle_power
 from melt.analysis.events import Asked
 from melt.analysis.verdict import verdict
@@ -18,7 +19,6 @@ from melt.errors import ParseError, UsageError
 from melt.job import read_trace
 from melt.meters import channels as metered_channels
 from melt.records import METRIC_VERSION, IdlePower, ReasonCode, gap
-from melt.run.analysed import analysed, one_a_code, tokens
 from melt.run.changes import Change, alike, changed
 from melt.run.pins import held_clocks
 from melt.store import Analysis, StoredRun, Unreadable, found_below, keep_analysis, read_run
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from melt.analysis.analysed import Analysed
     from melt.analysis.events import RunEvents
     from melt.records import EnergyBasis, Metric, Reason, RunRecord
-    from melt.run.analysed import Analysed
 
 EVENTS, TRACE = "events.jsonl", "trace.parquet"
 _SEEN_BY_THE_HOST = frozenset(

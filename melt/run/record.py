@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 import melt
+from melt.analysis.analysed import analysed, one_a_code, tokens
 from melt.analysis.events import Asked, agent_cpu_share, engine_end, last, mark, realtime_step_s, suspend_s
 from melt.analysis.verdict import verdict
 from melt.engines import OutputCheck
@@ -30,7 +31,6 @@ from melt.records import (
     RunRecord,
     Undo,
 )
-from melt.run.analysed import analysed, one_a_code, tokens
 from melt.run.pins import held_clocks, held_facts, held_values
 
 if TYPE_CHECKING:

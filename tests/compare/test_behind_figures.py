@@ -7,11 +7,11 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from made_index import index, noisy, runs
 
 from melt.compare import Asked, Comparison, compared
 from melt.report.compare_files import compare_csv, compare_data, compare_md, write_comparison
+from melt.report.compare_picture import _foot
 from melt.report.compare_table import overall_lines
 
 if TYPE_CHECKING:
@@ -50,9 +50,6 @@ def test_partial_runs_are_told_with_their_reasons_in_everything_that_is_made(tmp
     assert told in row["caveats"]
     data = compare_data(found)
     assert data["caveats"] == data["cells"][0]["caveats"] == [told]
-    pytest.importorskip("matplotlib")
-    from melt.report.compare_picture import _foot  # noqa: PLC0415 - an optional extra
-
     assert told in _foot(found)[-1]
     write_comparison(found, tmp_path)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 from made_results import Results, make
 
@@ -47,7 +48,6 @@ def test_the_example_for_pandas(results: Path) -> None:
 
 
 def test_the_examples_for_duckdb(results: Path) -> None:
-    duckdb = pytest.importorskip("duckdb", reason="the examples for DuckDB are NOT tested: pip install duckdb")
     by_night, by_threads = blocks("sql")
     rows = duckdb.sql(by_night).fetchall()
     expected = medians(results, "nightly") | medians(results, "other")
@@ -59,7 +59,6 @@ def test_the_examples_for_duckdb(results: Path) -> None:
 
 
 def test_duckdb_sees_what_pandas_sees(results: Path) -> None:
-    duckdb = pytest.importorskip("duckdb", reason="DuckDB is NOT tested: pip install duckdb")
     frame = read(results / "nightly").frame
     query = "SELECT count(*), count(value), sum(value), count(DISTINCT run_id), min(started_utc)::TIMESTAMPTZ::TEXT"
     ((rows, values, total, runs, first),) = duckdb.sql(f"{query} FROM 'results/nightly/index.parquet'").fetchall()

@@ -9,7 +9,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from samples import sample, samples_of
+from samples import STUDY, sample, samples_of
 
 from melt.importers import IMPORTERS, Importer, gather, plan, publish
 from melt.records import METRIC_VERSION
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
 EVERY = pytest.mark.parametrize("importer", IMPORTERS, ids=lambda importer: importer.tool)
 SAMPLES = [(importer, name) for importer in IMPORTERS for name in samples_of(importer.tool)]
-EACH = pytest.mark.parametrize(("importer", "name"), SAMPLES, ids=lambda what: getattr(what, "tool", what))
+FILES = [(importer, name) for importer, name in SAMPLES if importer.tool != STUDY]
+"""The study's is a folder, whose importer bounds its files itself and has tests of its own for what is cut."""
+JSONS = [(importer, name) for importer, name in FILES if name.endswith((".json", ".jsonl"))]
+
+
+def _over(samples: list[tuple[Importer, str]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(("importer", "name"), samples, ids=lambda what: getattr(what, "tool", what))
+
+
+EACH, EACH_FILE, EACH_JSON = _over(SAMPLES), _over(FILES), _over(JSONS)
 ODD: tuple[Any, ...] = (
     None,
     -1,
@@ -49,7 +58,7 @@ def path(importer: Importer, name: str, tmp_path_factory: pytest.TempPathFactory
     return sample(importer.tool, name, tmp_path_factory.mktemp("sample"))
 
 
-def test_every_tool_of_the_issue_is_there() -> None:
+def test_every_tool_that_is_promised_is_there() -> None:
     tools = ["llama-bench", "pytest-benchmark", "google-benchmark", "onnxruntime-perf-test", "melt-study-2024"]
     assert [importer.tool for importer in IMPORTERS] == tools
 
@@ -140,10 +149,8 @@ def test_a_path_that_is_no_file_raises_nothing(importer: Importer, tmp_path: Pat
         assert not importer.read(tmp_path / name).runs
 
 
-@EACH
+@EACH_FILE
 def test_a_file_of_a_gigabyte_is_told_and_not_read(importer: Importer, name: str, path: Path, tmp_path: Path) -> None:
-    if path.is_dir():
-        pytest.skip("a folder: its importer bounds its files itself")
     large = tmp_path / path.name
     large.write_bytes(path.read_bytes())
     os.truncate(large, 1 << 30)
@@ -152,10 +159,8 @@ def test_a_file_of_a_gigabyte_is_told_and_not_read(importer: Importer, name: str
     assert any(large.name in problem and "bytes" in problem for problem in found.problems)
 
 
-@EACH
+@EACH_FILE
 def test_a_file_that_is_cut_anywhere_raises_nothing(importer: Importer, name: str, path: Path, tmp_path: Path) -> None:
-    if path.is_dir():
-        pytest.skip("a folder has tests of its own")
     data = path.read_bytes()
     whole = len(importer.read(path).runs)
     for at in random.Random(2).sample(range(len(data)), 25):
@@ -166,11 +171,9 @@ def test_a_file_that_is_cut_anywhere_raises_nothing(importer: Importer, name: st
         assert found.problems or len(found.runs) == whole
 
 
-@EACH
+@EACH_JSON
 def test_one_odd_value_anywhere_raises_nothing(importer: Importer, name: str, path: Path, tmp_path: Path) -> None:
     """Every place of the JSON in turn gets a value that it should not have, and what comes of it can be stored."""
-    if path.suffix not in (".json", ".jsonl") or path.is_dir():
-        pytest.skip("no JSON")
     first = json.loads(path.read_text() if path.suffix == ".json" else path.read_text().splitlines()[0])
     places = list(_places(first))
     chosen = random.Random(3)

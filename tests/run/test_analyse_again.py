@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from made_sessions import Made, model, session_of, skipped, store
 
+from melt.analysis.analysed import analysed
 from melt.analysis.events import Asked
 from melt.analysis.verdict import verdict
 from melt.errors import DeviceError, UsageError
@@ -33,7 +34,6 @@ from melt.records import (
     gap,
 )
 from melt.run.again import Idles, again, analyse_runs
-from melt.run.analysed import analysed
 from melt.run.changes import by_metric
 from melt.store import Analysis, Session, StoredRun, keep_analysis, read_run, read_runs
 from melt.virtual.lab import virtual_lab

@@ -53,9 +53,9 @@ def analysed(
     own_idle = idle_power(told, trace, channels, asked, run_id)
     if isinstance(own_idle, IdlePower):
         asked = replace(asked, energy=asked.energy.model_copy(update={"idle": own_idle}))
-    fresh = _of_today({**metrics(told, trace, channels, asked), **adopted})
+    fresh = of_today({**metrics(told, trace, channels, asked), **adopted})
     carried = {name: metric for name, metric in earlier.items() if name not in fresh}
-    derived = _of_today(weights_read({**fresh, **carried}))
+    derived = of_today(weights_read({**fresh, **carried}))
     return Analysed(
         metrics={**fresh, **carried, **derived},
         reasons=judge(told, trace, channels, asked),
@@ -64,7 +64,8 @@ def analysed(
     )
 
 
-def _of_today(measured: Mapping[str, Metric]) -> dict[str, Metric]:
+def of_today(measured: Mapping[str, Metric]) -> dict[str, Metric]:
+    """The figures, each saying that it is of today's metric version."""
     return {name: metric.model_copy(update={"version": METRIC_VERSION}) for name, metric in measured.items()}
 
 
